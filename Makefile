@@ -1,0 +1,49 @@
+# `make help` lists the targets. PYTHON chooses the interpreter that .venv is made with.
+PYTHON ?= python3
+BIN := .venv/bin
+SHELL := /bin/bash
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DO_NOT_TRACK := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export DVC_NO_ANALYTICS := true
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test check up down clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: .venv/.run ## make .venv and install the project into it
+
+repro: .venv/.run ## run the whole chain, from raw text to a registered model
+	@dvc repro
+
+test: .venv/.dev ## run everything that CI runs: lint, types, layers, tests, the chain at smoke size
+	@ruff check .
+	@ruff format --check .
+	@pyright
+	@lint-imports
+	@pytest
+
+up: .venv/.run ## start the Prefect and MLflow servers and the deployments; Ctrl-C stops them
+	@python -m flows.up
+
+down: .venv/.run ## stop what `make up` started
+	@python -m flows.down
+
+clean: ## remove what runs produced (not .venv, not the DVC cache)
+	rm -rf data models metrics timings plots reports .llm
+
+# A stamp per kind of installation, remade when what it installs changes.
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
+	@$(PYTHON) -m venv .venv
+
+.venv/.run: pyproject.toml requirements.lock | .venv/bin/python
+	pip install --quiet --no-compile -c requirements.lock -e .
+	@touch $@
+
+.venv/.dev: .venv/.run
+	pip install --quiet --no-compile -c requirements.lock -e '.[dev]'
+	@touch $@

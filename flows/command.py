@@ -1,0 +1,127 @@
+"""A command in a process group of its own: its lines as they come, and nothing left behind.
+
+Every way out of `run_command` (end, failure, timeout, cancellation) ends the whole group.
+Python raises a cancellation in the main thread only, so commands that run in other
+threads are ended from there by `end_live`.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import psutil
+
+from flows import tied
+from llm.tracking.process_id import ProcessId
+
+GRACE_S = 20.0  # from SIGTERM to SIGKILL: training saves a checkpoint; Prefect itself gives 30
+TAIL_LINES = 20
+
+_live: set[int] = set()
+_live_lock = threading.Lock()
+
+
+class CommandError(Exception):
+    """A command that did not end well; the message has its last lines."""
+
+
+def run_command(
+    command: list[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    on_line: Callable[[str], None],
+    timeout_s: float | None = None,
+) -> None:
+    """Run in `folder`, hand on each line of output; CommandError unless it exits with 0."""
+    process = subprocess.Popen(
+        [sys.executable, str(tied.__file__), *command],
+        cwd=folder,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    expired = threading.Event()
+    timer = threading.Timer(timeout_s or 0, _expire, [process.pid, expired])
+    with _live_lock:
+        _live.add(process.pid)
+    try:
+        if timeout_s is not None:
+            timer.start()
+        tail: deque[str] = deque(maxlen=TAIL_LINES)
+        for line in process.stdout:
+            tail.append(line.rstrip())
+            on_line(tail[-1])
+        code = process.wait()
+    finally:
+        timer.cancel()
+        end_group(process.pid)
+        process.stdout.close()
+        process.wait()
+        with _live_lock:
+            _live.discard(process.pid)
+    if expired.is_set():
+        raise CommandError(f"`{' '.join(command)}` did not end within {timeout_s:g} s; ended")
+    if code:
+        raise CommandError(_describe(command, code, tail))
+
+
+def end_live() -> None:
+    """End every command that runs in this process, in whichever thread."""
+    with _live_lock:
+        groups = list(_live)
+    for group in groups:
+        _signal_group(group, signal.SIGTERM)
+    for group in groups:
+        end_group(group)
+
+
+def end_group(group: int, grace_s: float = GRACE_S) -> None:
+    """SIGTERM to a process group, and SIGKILL to what is left of it after `grace_s` seconds."""
+    if not group_members(group):
+        return
+    _signal_group(group, signal.SIGTERM)
+    deadline = time.monotonic() + grace_s
+    while group_members(group):
+        if time.monotonic() > deadline:
+            _signal_group(group, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def group_members(group: int) -> list[int]:
+    """The processes of a group; zombies do not count."""
+    return [pid for pid in psutil.pids() if _group_of(pid) == group and ProcessId.of(pid).born]
+
+
+def _group_of(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except (ProcessLookupError, PermissionError):
+        return None
+
+
+def _signal_group(group: int, number: int) -> None:
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return
+
+
+def _expire(group: int, expired: threading.Event) -> None:
+    expired.set()
+    end_group(group)
+
+
+def _describe(command: list[str], code: int, tail: deque[str]) -> str:
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"failed (exit {code})"
+    return "\n".join([f"`{' '.join(command)}` {how}; its last lines:", *tail])

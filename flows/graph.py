@@ -1,0 +1,75 @@
+"""The DVC graph as the flows drive it: which stage needs which, in an order that works."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import networkx
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+
+from llm.errors import ConfigError
+
+GROUPS = {
+    "corpus": (
+        "gather",
+        "extract",
+        "filter",
+        "dedup",
+        "decontaminate",
+        "tokenizer",
+        "tokenize",
+    ),
+    "training": ("pretrain", "instructions", "sft", "preferences", "reward", "dpo"),
+    "evaluation": ("benchmark", "judge", "report", "register"),
+}
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Per stage the stages that it reads from; in topological order."""
+
+    needs: dict[str, list[str]]
+
+    def upto(self, stage: str | None) -> Self:
+        """The stage and all that it needs; everything for None."""
+        if stage is None:
+            return self
+        if stage not in self.needs:
+            raise ConfigError(f"upto={stage!r}: no such stage; there are {', '.join(self.needs)}")
+        wanted, pending = set(), [stage]
+        while pending:
+            name = pending.pop()
+            if name not in wanted:
+                wanted.add(name)
+                pending += self.needs[name]
+        kept = {name: needs for name, needs in self.needs.items() if name in wanted}
+        return type(self)(kept)
+
+    def group(self, name: str) -> dict[str, list[str]]:
+        """The stages of one sub-flow, and what they need of each other."""
+        members = [stage for stage in self.needs if stage in GROUPS[name]]
+        return {stage: [need for need in self.needs[stage] if need in members] for stage in members}
+
+
+def read_graph(folder: Path) -> Graph:
+    """The graph of the DVC project in `folder`; ConfigError when dvc.yaml is not usable."""
+    try:
+        with Repo(str(folder)) as repo:
+            graph = repo.index.graph
+            ordered = networkx.lexicographical_topological_sort(
+                graph.reverse(copy=True), key=lambda stage: stage.addressing
+            )
+            needs = {
+                stage.addressing: sorted(need.addressing for need in graph.successors(stage))
+                for stage in ordered
+            }
+    except DvcException as error:
+        raise ConfigError(f"{folder}: DVC cannot read the graph: {error}") from None
+    grouped = {stage for stages in GROUPS.values() for stage in stages}
+    if strangers := [stage for stage in needs if stage not in grouped]:
+        raise ConfigError(
+            f"dvc.yaml: no sub-flow has the stages {', '.join(strangers)}; "
+            "add them to GROUPS in flows/graph.py"
+        )
+    return Graph(needs)

@@ -1,0 +1,165 @@
+"""The command `llm`. Heavy imports are inside the commands, so that `llm --help` is instant."""
+
+import difflib
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.syntax import Syntax
+
+from llm.config.align import SamplingConfig
+from llm.config.base import load_section, validate
+from llm.config.params import load_params
+from llm.config.paths import Paths
+from llm.config.presets import apply_preset, preset_names
+from llm.errors import LLMError
+from llm.files import read_text, write_text
+
+PARAMS = Path("params.yaml")
+
+app = typer.Typer(
+    help="From raw text to a served language model. The chain itself runs by `dvc repro`.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+console = Console()
+
+Model = Annotated[
+    str,
+    typer.Option("--model", "-m", help="base, sft, dpo, or the path of a Hugging Face folder."),
+]
+Temperature = Annotated[float, typer.Option(min=0, help="0 takes the likeliest token.")]
+TopK = Annotated[int, typer.Option(min=0, help="Keep the k likeliest tokens; 0 keeps all.")]
+TopP = Annotated[float, typer.Option(help="Keep the likeliest tokens up to this probability.")]
+MaxNewTokens = Annotated[int, typer.Option(min=1, help="Tokens to write at most.")]
+Seed = Annotated[int, typer.Option(min=0, help="Same seed, same text.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="The text to continue; `-` reads standard input.")],
+    model: Model = "base",
+    temperature: Temperature = 0.8,
+    top_k: TopK = 50,
+    top_p: TopP = 0.95,
+    max_new_tokens: MaxNewTokens = 100,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Continue a text."""
+    sampling = _sampling(temperature, top_k, top_p, max_new_tokens)
+    engine = _engine(model, device)
+    text = sys.stdin.read() if prompt == "-" else prompt
+    ids = [engine.tokenizer.bos_id, *engine.tokenizer.encode(text)]
+    typer.echo(text, nl=False)
+    for piece in engine.stream(ids, sampling, seed):
+        typer.echo(piece, nl=False)
+    typer.echo()
+
+
+@app.command()
+def chat(
+    model: Model = "dpo",
+    temperature: Temperature = 0.0,
+    top_k: TopK = 0,
+    top_p: TopP = 1.0,
+    max_new_tokens: MaxNewTokens = 100,
+    seed: Seed = 0,
+    device: Device = "auto",
+    system: Annotated[str, typer.Option(help="A system message that opens the chat.")] = "",
+) -> None:
+    """Talk with a model; `/reset` starts again, `/quit` or end of input leaves."""
+    sampling = _sampling(temperature, top_k, top_p, max_new_tokens)
+    engine = _engine(model, device)
+    opening = [{"role": "system", "content": system}] if system else []
+    messages = list(opening)
+    while (said := _read_line()) not in (None, "/quit"):
+        if said == "/reset":
+            messages = list(opening)
+        elif said:
+            messages.append({"role": "user", "content": said})
+            answer = ""
+            for piece in engine.stream(engine.tokenizer.render_prompt(messages), sampling, seed):
+                typer.echo(piece, nl=False)
+                answer += piece
+            typer.echo()
+            messages.append({"role": "assistant", "content": answer})
+
+
+@app.command()
+def preset(
+    name: Annotated[str, typer.Argument(help="Without a name, the presets there are.")] = "",
+) -> None:
+    """Write a preset's values into params.yaml and show what changed."""
+    if not name:
+        typer.echo("\n".join(preset_names()))
+        return
+    before = read_text(PARAMS)
+    after = apply_preset(before, name)
+    if before == after:
+        typer.echo(f"params.yaml already has the values of preset {name}")
+        return
+    write_text(PARAMS, after)
+    lines = difflib.unified_diff(
+        before.splitlines(),
+        after.splitlines(),
+        "params.yaml",
+        f"params.yaml ({name})",
+        "",
+        "",
+        0,
+        "",
+    )
+    console.print(Syntax("\n".join(lines), "diff", theme="ansi_dark", background_color="default"))
+
+
+@app.command()
+def check() -> None:
+    """Validate params.yaml, all errors at once."""
+    load_params(PARAMS)
+    typer.echo("params.yaml is valid")
+
+
+def _engine(model: str, device: str):
+    """The engine of a named model of this project, or of a folder."""
+    from llm.inference.engine import Engine
+
+    folder = Path(model)
+    if "/" not in model and PARAMS.is_file():
+        folder = load_section(Paths, "paths", PARAMS).model(model)
+    if not folder.is_dir():
+        raise LLMError(
+            f"no model folder {folder}; `make repro` trains base, sft and dpo, "
+            "or give the path of a Hugging Face folder (with a slash)"
+        )
+    return Engine.load(folder, device)
+
+
+def _sampling(temperature: float, top_k: int, top_p: float, max_new_tokens: int) -> SamplingConfig:
+    values = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    return validate(SamplingConfig, values | {"max_new_tokens": max_new_tokens}, "")
+
+
+def _read_line() -> str | None:
+    """What the person says; None at the end of input."""
+    try:
+        return input("you> " if sys.stdin.isatty() else "").strip()
+    except (EOFError, KeyboardInterrupt):
+        return None
+
+
+def run() -> None:
+    """Entry point: a person's error is one line and exit code 1, never a traceback."""
+    try:
+        app()
+    except LLMError as error:
+        typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,29 @@
+"""Map a function over shards: results in order, whichever process computes them."""
+
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_shards(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int
+) -> Iterator[Result]:
+    """`function` of each item, in the items' order, on up to `workers` local processes.
+
+    The function is module-level and pure: the number of workers never changes a result.
+    """
+    listed = list(items)
+    if workers <= 1 or len(listed) <= 1:
+        yield from map(function, listed)
+        return
+    context = multiprocessing.get_context("forkserver")  # fork is unsafe beside threads
+    with ProcessPoolExecutor(min(workers, len(listed)), mp_context=context) as pool:
+        try:
+            yield from pool.map(function, listed)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

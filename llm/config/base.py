@@ -1,0 +1,98 @@
+"""What every params.yaml section is, and how the file is read.
+
+No defaults in code: DVC sees only params.yaml, so a default in code would be a
+hyperparameter that nobody recorded.
+"""
+
+import difflib
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from ruamel.yaml import YAML, YAMLError
+
+from llm.errors import ConfigError
+
+
+class Section(BaseModel):
+    """One params.yaml section: immutable, no unknown keys, no coercion, no defaults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+S = TypeVar("S", bound=Section)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; ConfigError names the file and line of what is wrong."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist; run from the project's root") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    try:
+        values = YAML(typ="safe").load(text)
+    except YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must be a mapping of sections, not {type(values).__name__}")
+    return values
+
+
+def validate(cls: type[S], values: Any, where: str) -> S:
+    """`values` as a `cls`; ConfigError lists every error at once, with the nearest known key."""
+    try:
+        return cls.model_validate(values)
+    except ValidationError as error:
+        lines = [_describe(cls, item, where) for item in error.errors()]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def load_section(cls: type[S], name: str, path: Path) -> S:
+    """Section `name` of a params.yaml."""
+    values = read_yaml(path)
+    if name not in values:
+        raise ConfigError(f"{path} has no section {name!r}; `llm preset smoke` shows a whole file")
+    return validate(cls, values[name], name)
+
+
+def _describe(cls: type[BaseModel], item: Any, where: str) -> str:
+    """One line per error: dotted key, value, rule, remedy."""
+    parts = [str(part) for part in item["loc"]]
+    key = ".".join(part for part in (where, *parts) if part)
+    if item["type"] == "extra_forbidden":
+        known = _known_keys(cls, parts[:-1])
+        near = difflib.get_close_matches(parts[-1], known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+        return f"{key}: unknown key; {hint}"
+    if item["type"] == "missing":
+        return f"{key}: missing; add it to params.yaml"
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "value_error":
+        return f"{key}: {message}"
+    shown = repr(item["input"])
+    return f"{key}={shown if len(shown) <= 80 else shown[:77] + '...'}: {message}"
+
+
+def _known_keys(cls: type[BaseModel], parts: list[str]) -> list[str]:
+    for part in parts:
+        field = {f.alias or name: f for name, f in cls.model_fields.items()}.get(part)
+        inner = _section_in(field.annotation) if field else None
+        if inner is None:
+            return []
+        cls = inner
+    return sorted(field.alias or name for name, field in cls.model_fields.items())
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """The model that an annotation holds, looking through Optional."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        for option in typing.get_args(annotation):
+            if inner := _section_in(option):
+                return inner
+    return (
+        annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+    )

@@ -1,0 +1,37 @@
+"""Where things lie: params.yaml's `paths`, the only place that spells a folder."""
+
+from pathlib import Path
+
+from llm.config.base import Section
+
+
+class Paths(Section):
+    """Root folders, relative to the project's root. Stage NAME owns `data/NAME` and `metrics/NAME.json`."""
+
+    data: str  # what the corpus and alignment stages write, one folder per stage
+    models: str  # Hugging Face folders: base, sft, reward, dpo
+    metrics: str  # one JSON per stage, the same bytes for the same run
+    timings: str  # one JSON per stage: seconds, memory, throughput; never the same twice
+    plots: str  # one CSV per curve
+    reports: str  # report.html and the cards
+    work: str  # in progress; ignored by git and DVC
+
+    def stage(self, name: str) -> Path:
+        """The folder that stage `name` writes."""
+        return Path(self.data) / name
+
+    def model(self, name: str) -> Path:
+        """The Hugging Face folder of model `name`."""
+        return Path(self.models) / name
+
+    def metric(self, name: str) -> Path:
+        """The metrics file of stage `name`."""
+        return Path(self.metrics) / f"{name}.json"
+
+    def timing(self, name: str) -> Path:
+        """The timings file of stage `name`."""
+        return Path(self.timings) / f"{name}.json"
+
+    def plot(self, name: str) -> Path:
+        """The CSV of a curve or table that `dvc plots` draws."""
+        return Path(self.plots) / f"{name}.csv"

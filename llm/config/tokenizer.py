@@ -1,0 +1,23 @@
+"""Sections of the tokenizer and tokenize stages."""
+
+from typing import Annotated
+
+from pydantic import Field, PositiveInt
+
+from llm.config.base import Section
+
+
+class TokenizerConfig(Section):
+    """Byte-level BPE."""
+
+    vocab_size: Annotated[int, Field(ge=300)]  # 256 bytes, the special tokens and the merges
+    sample_bytes: PositiveInt  # text the merges are learnt from
+    min_frequency: PositiveInt  # pairs seen less often are not merged
+    max_digits: PositiveInt  # longest run of digits in one token
+
+
+class TokenizeConfig(Section):
+    """Token shards and the train/val split."""
+
+    val_frac: Annotated[float, Field(gt=0, lt=0.5)]  # share of documents, by hash of the id
+    shard_tokens: PositiveInt

@@ -1,0 +1,1 @@
+"""The network, and the Hugging Face folder that it is kept in."""

@@ -1,0 +1,211 @@
+"""A stage as a process: validated before any work, one at a time, recorded, and ended with its parent.
+
+    if __name__ == "__main__":
+        main("dedup", run, dedup=DedupConfig)
+
+calls `run(ctx, dedup=...)` and writes the metrics that it returns.
+"""
+
+import ctypes
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import platform
+import resource
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llm.config.base import Section, load_section, read_yaml
+from llm.config.paths import Paths
+from llm.errors import ConfigError, LLMError
+from llm.files import fingerprint, write_json
+from llm.tracking.spool import Recorder, recording
+
+PARAMS = Path("params.yaml")
+GRAPH = Path("dvc.yaml")
+EXIT_TERMINATED = 143  # 128 + SIGTERM
+LOCK_WAIT_S = 60
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage may touch besides its own section."""
+
+    name: str
+    paths: Paths
+    work: Path  # for work in progress: kept between attempts at the same inputs, removed on success
+    workers: int = 1  # local processes for a map over shards
+    log: Callable[[int, Mapping[str, float]], None] = lambda step, metrics: None
+    timings: dict[str, float] = field(
+        default_factory=dict
+    )  # throughput and the like, not reproducible
+
+    @property
+    def out(self) -> Path:
+        """The folder that this stage writes, for stages that own one under `paths.data`."""
+        return self.paths.stage(self.name)
+
+
+def main(name: str, run: Callable[..., dict[str, Any]], **sections: type[Section]) -> None:
+    """Run a stage as its own process and exit: 0 done, 1 a person's error, 143 terminated."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    _die_with_parent()
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        _validate_everything()
+        configs = {key: load_section(cls, key, PARAMS) for key, cls in sections.items()}
+        paths = load_section(Paths, "paths", PARAMS)
+        _relaunch_under_torchrun(configs)
+        if int(os.environ.get("RANK", "0")):
+            run(Context(name, paths, work_folder(name, paths, configs)), **configs)
+        else:
+            _run_recorded(name, run, paths, configs)
+    except LLMError as error:
+        logger.error("error: %s: %s", name, error)
+        sys.exit(1)
+
+
+def work_folder(name: str, paths: Paths, configs: Mapping[str, Section]) -> Path:
+    """Where stage `name` keeps work in progress: one folder per content of its params and deps.
+
+    DVC deletes outs before a stage runs, so an interrupted stage finds its work only
+    outside them, and finds it only while nothing that it depends on has changed.
+    """
+    values = {key: config.model_dump(by_alias=True) for key, config in sorted(configs.items())}
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
+    for dep in stage_deps(name, paths):
+        if not Path(dep).exists():
+            raise ConfigError(f"{dep} does not exist; run `dvc repro {name}`, which makes it first")
+        digest.update(f"{dep}={fingerprint(Path(dep))};".encode())
+    return Path(paths.work) / "work" / f"{name}-{digest.hexdigest()[:16]}"
+
+
+def stage_deps(name: str, paths: Paths) -> list[str]:
+    """The deps of stage `name` in dvc.yaml, with `${paths.…}` filled in."""
+    deps = read_yaml(GRAPH)["stages"][name]["deps"]
+    for key, value in paths.model_dump().items():
+        deps = [dep.replace(f"${{paths.{key}}}", value) for dep in deps]
+    return deps
+
+
+def worker_count() -> int:
+    """Local processes for a map over shards: LLM_WORKERS, or the cores this process may use."""
+    given = os.environ.get("LLM_WORKERS", "")
+    if given and not (given.isdigit() and int(given)):
+        raise ConfigError(f"LLM_WORKERS={given!r} must be a whole number of processes, 1 or more")
+    return int(given) if given else len(os.sched_getaffinity(0))
+
+
+def _run_recorded(
+    name: str, run: Callable[..., dict[str, Any]], paths: Paths, configs: Mapping[str, Section]
+) -> None:
+    """Rank 0's half: lock, record, run, write metrics and timings, forget the work in progress."""
+    with _only_one(name, paths):
+        work = work_folder(name, paths, configs)
+        params = {key: config.model_dump(by_alias=True) for key, config in configs.items()}
+        started = time.monotonic()
+        with recording(name, Path(paths.work), params, stage_deps(name, paths)) as recorder:
+            ctx = Context(name, paths, work, worker_count(), recorder.log)
+            metrics = run(ctx, **configs)
+            ctx.timings.update(_usage(time.monotonic() - started))
+            write_json(paths.metric(name), metrics)
+            write_json(paths.timing(name), ctx.timings)
+            _record_results(recorder, metrics, ctx.timings)
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _record_results(recorder: Recorder, metrics: dict[str, Any], timings: dict[str, float]) -> None:
+    recorder.log(0, flatten(metrics))
+    recorder.log(0, {f"timings/{key}": value for key, value in timings.items()})
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """The numbers of nested metrics under slash-joined names; everything else is left out."""
+    flat: dict[str, float] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}/")
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            flat[prefix + key] = float(value)
+    return flat
+
+
+def _usage(wall_s: float) -> dict[str, float]:
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    kib = max(own.ru_maxrss, children.ru_maxrss)
+    cpu_s = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+    return {
+        "wall_s": round(wall_s, 2),
+        "cpu_s": round(cpu_s, 2),
+        "peak_rss_mb": round(kib / 1024, 1),
+    }
+
+
+def _validate_everything() -> None:
+    """Refuse a params.yaml with any error in any section, before any stage does any work.
+
+    Imported here because validation can only refuse, never change a result: the whole
+    file's types are not a dependency of each stage.
+    """
+    from llm.config.params import load_params
+
+    load_params(PARAMS)
+
+
+def _relaunch_under_torchrun(configs: Mapping[str, Section]) -> None:
+    """Become torchrun when `launch` asks for more than one process and we are not yet in it."""
+    launch = configs.get("launch")
+    nproc = getattr(launch, "nproc_per_node", 1)
+    if nproc == 1 or "LOCAL_RANK" in os.environ:
+        return
+    module = sys.modules["__main__"].__spec__
+    assert module is not None, "stages are started with `python -m`"
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={nproc}"]
+    os.execv(sys.executable, [sys.executable, *torchrun, "-m", module.name])
+
+
+def _die_with_parent() -> None:
+    """Have Linux send SIGTERM when the parent (dvc, torchrun) dies, so that no orphan writes on."""
+    if platform.system() != "Linux":
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1 is PR_SET_PDEATHSIG
+    if os.getppid() != parent:  # it died before the call
+        sys.exit(EXIT_TERMINATED)
+
+
+def _terminate(signum: int, frame: Any) -> None:
+    """SIGTERM unwinds like an exit, so that temporary files go; training overrides it to save first."""
+    sys.exit(EXIT_TERMINATED)
+
+
+@contextmanager
+def _only_one(name: str, paths: Paths) -> Iterator[None]:
+    """Hold the stage's lock file; wait a while for a former process that is still saving."""
+    path = Path(paths.work) / "locks" / f"{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        deadline = time.monotonic() + LOCK_WAIT_S
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise LLMError(
+                        f"another process runs this stage here (it holds {path}); wait for it or end it"
+                    ) from None
+                time.sleep(0.2)
+        yield

@@ -1,0 +1,69 @@
+"""Stage dpo: move the sft model towards chosen and away from rejected answers.
+
+Reads    models/sft          the policy it starts from, and the frozen reference
+         data/preferences    train.jsonl, test.jsonl
+Writes   models/dpo          a Hugging Face folder
+         plots/dpo.csv       the curve
+Metrics  val/reward_accuracy, val/reward_margin, val/loss, val/kl_nats_per_token (policy from
+         reference, on the chosen answers), pairs
+"""
+
+from typing import Any
+
+from llm.align.dpo import collate_referenced, make_dpo_loss, reference_logps
+from llm.align.logps import token_kl
+from llm.config.align import DpoConfig
+from llm.config.train import LaunchConfig
+from llm.data.padded import PaddedTraining, PaddedValidation
+from llm.data.pairs import encode_pairs, read_pairs
+from llm.files import write_csv
+from llm.model.folder import load_language_model, save_model
+from llm.model.transformer import flops_per_token
+from llm.process import Context, main
+from llm.tokenizer.load import Tokenizer
+from llm.train.distributed import ranks
+from llm.train.loop import Job, train
+
+
+def run(ctx: Context, *, launch: LaunchConfig, dpo: DpoConfig) -> dict[str, Any]:
+    """Train on pairs, or go on from where an interrupted attempt stopped."""
+    tokenizer = Tokenizer.load(ctx.paths.model("sft"))
+    network = load_language_model(ctx.paths.model("sft"))
+    block_size, batch = network.config.block_size, dpo.micro_batch_size
+    folder = ctx.paths.stage("preferences")
+    train_pairs = encode_pairs(read_pairs(folder / "train.jsonl"), tokenizer, block_size)
+    test_pairs = encode_pairs(read_pairs(folder / "test.jsonl"), tokenizer, block_size)
+    with ranks(dpo.device) as own:
+        reference = network.to(own.device).eval()  # before the first update it is the policy
+        pairs = reference_logps(reference, train_pairs, batch, own.device)
+        test = reference_logps(reference, test_pairs, batch, own.device)
+        batches = PaddedTraining(
+            pairs,
+            [item.pair.length for item in pairs],
+            collate_referenced,
+            batch_size=dpo.batch_pairs,
+            micro_batch_size=batch,
+            epochs=dpo.epochs,
+            seed=dpo.seed,
+        )
+        job = Job(
+            name=ctx.name,
+            model=network,
+            loss_fn=make_dpo_loss(dpo.beta),
+            train=batches,
+            val=PaddedValidation(test, collate_referenced, batch),
+            flops_per_token=flops_per_token(network, block_size),
+        )
+        outcome = train(job, dpo, own, ctx.work, ctx.log)
+        reference = load_language_model(ctx.paths.model("sft")).to(own.device)
+        kl = token_kl(network, reference, test_pairs, batch, own.device)
+        if own.is_first:
+            save_model(ctx.paths.model("dpo"), network, tokenizer)
+            write_csv(ctx.paths.plot(ctx.name), outcome.history)
+    ctx.timings.update(outcome.timings)
+    sizes = {"steps": batches.n_steps, "train_pairs": len(pairs), "test_pairs": len(test)}
+    return {**outcome.final, "val/kl_nats_per_token": kl, **sizes}
+
+
+if __name__ == "__main__":
+    main("dpo", run, launch=LaunchConfig, dpo=DpoConfig)

@@ -1,0 +1,91 @@
+"""Stage filter: drop documents that fail a quality rule, and say which and by how much.
+
+Reads    data/extract            documents: id, source, url, text, language, meta
+Writes   data/filter/kept        the documents that pass every rule
+         data/filter/rejected    id, source, rule (the first that failed), value (measured)
+Metrics  filter.json             documents_in, documents_kept, bytes_kept, dropped by rule,
+                                 kept by source
+"""
+
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from llm.cluster import map_shards
+from llm.config.corpus import FilterConfig
+from llm.corpus.documents import count_by_source, read_shard, shard_paths, write_table
+from llm.corpus.filters import judge, rules
+from llm.files import write_dir
+from llm.process import Context, main
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Work:
+    """One shard to filter."""
+
+    path: Path
+    out: Path  # the stage's folder
+    config: FilterConfig
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """What became of one shard."""
+
+    documents_in: int
+    documents_kept: int
+    bytes_kept: int
+    dropped: Counter[str]  # by rule
+
+
+def run(ctx: Context, *, filter: FilterConfig) -> dict[str, Any]:
+    """Filter every shard; returns the stage's metrics."""
+    paths = shard_paths(ctx.paths.stage("extract"))
+    documents_in = documents_kept = bytes_kept = 0
+    dropped = Counter[str]()
+    with write_dir(ctx.out) as partial:
+        work = [Work(path, partial, filter) for path in paths]
+        for result in map_shards(filter_shard, work, ctx.workers):
+            documents_in += result.documents_in
+            documents_kept += result.documents_kept
+            bytes_kept += result.bytes_kept
+            dropped += result.dropped
+            logger.info("%d of %d documents kept", documents_kept, documents_in)
+        by_source = count_by_source(partial / "kept")
+    return {
+        "documents_in": documents_in,
+        "documents_kept": documents_kept,
+        "bytes_kept": bytes_kept,
+        "dropped": {rule.name: dropped[rule.name] for rule in rules(filter)},
+        "by_source": by_source,
+    }
+
+
+def filter_shard(work: Work) -> Filtered:
+    """Write one shard's kept and rejected documents, in order."""
+    documents = read_shard(work.path)
+    verdicts = judge(documents, work.config)
+    passed = verdicts["rule"].is_null()
+    kept = documents.filter(passed)
+    named = pa.table(
+        [*documents.select(["id", "source"]), *verdicts], ["id", "source", "rule", "value"]
+    )
+    rejected = named.filter(verdicts["rule"].is_valid())
+    write_table(work.out / "kept" / work.path.name, kept)
+    write_table(work.out / "rejected" / work.path.name, rejected)
+    return Filtered(
+        documents_in=documents.num_rows,
+        documents_kept=kept.num_rows,
+        bytes_kept=sum(len(text.encode()) for text in kept["text"].to_pylist()),
+        dropped=Counter(rejected["rule"].to_pylist()),
+    )
+
+
+if __name__ == "__main__":
+    main("filter", run, filter=FilterConfig)

@@ -1,0 +1,76 @@
+"""Stage pretrain: train the network on the token shards, from random weights.
+
+Reads    data/tokenize    token shards train/, val/ and val.json (bytes, tokens)
+         data/tokenizer   the tokenizer that made them
+Writes   models/base      a Hugging Face folder
+         plots/pretrain.csv   the curve: step, train/loss, val/loss, val/bpb, lr
+Metrics  val/loss (nats per token), val/bpb (bits per byte), tokens, steps, parameters
+"""
+
+import math
+from typing import Any
+
+from llm.config.model import ModelConfig
+from llm.config.train import LaunchConfig, PretrainConfig
+from llm.data.blocks import Blocks, TrainingBlocks, ValidationBlocks
+from llm.data.shards import TokenShards
+from llm.files import read_json, write_csv
+from llm.model.folder import save_model
+from llm.model.transformer import (
+    LanguageModel,
+    flops_per_token,
+    initialise,
+    parameter_count,
+)
+from llm.process import Context, main
+from llm.tokenizer.load import Tokenizer
+from llm.train.distributed import ranks
+from llm.train.loop import Job, train
+from llm.train.next_token import next_token_loss
+
+
+def run(
+    ctx: Context, *, launch: LaunchConfig, model: ModelConfig, pretrain: PretrainConfig
+) -> dict[str, Any]:
+    """Train from scratch, or on from where an interrupted attempt stopped."""
+    tokenizer = Tokenizer.load(ctx.paths.stage("tokenizer"))
+    folder = ctx.paths.stage("tokenize")
+    blocks = Blocks(TokenShards(folder / "train", tokenizer.hash), model.block_size)
+    val_blocks = Blocks(TokenShards(folder / "val", tokenizer.hash), model.block_size)
+    val_size = read_json(folder / "val.json")
+    bits_per_byte = val_size["tokens"] / val_size["bytes"] / math.log(2)
+
+    network = LanguageModel(model, tokenizer.vocab_size)
+    initialise(network, pretrain.seed)
+    batches = TrainingBlocks(
+        blocks,
+        pretrain.micro_batch_size,
+        pretrain.batch_tokens,
+        pretrain.max_tokens,
+        pretrain.seed,
+    )
+    job = Job(
+        name=ctx.name,
+        model=network,
+        loss_fn=next_token_loss,
+        train=batches,
+        val=ValidationBlocks(val_blocks, pretrain.micro_batch_size),
+        flops_per_token=flops_per_token(network, model.block_size),
+        derive=lambda metrics: {"bpb": metrics["loss"] * bits_per_byte},
+    )
+    with ranks(pretrain.device) as own:
+        outcome = train(job, pretrain, own, ctx.work, ctx.log)
+        if own.is_first:
+            save_model(ctx.paths.model("base"), network, tokenizer)
+            write_csv(ctx.paths.plot(ctx.name), outcome.history)
+    ctx.timings.update(outcome.timings)
+    return {
+        **outcome.final,
+        "steps": batches.n_steps,
+        "tokens": batches.n_steps * pretrain.batch_tokens,
+        "parameters": parameter_count(network),
+    }
+
+
+if __name__ == "__main__":
+    main("pretrain", run, launch=LaunchConfig, model=ModelConfig, pretrain=PretrainConfig)

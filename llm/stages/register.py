@@ -1,0 +1,151 @@
+"""Stage register: the better of sft and dpo becomes a version in MLflow's registry.
+
+Reads    models/{sft,dpo}, metrics/benchmark.json; for lineage tags dvc.lock, git, params.yaml
+Writes   data/register/version.json: name, version, alias, run_id, model, uri, tags
+Metrics  score: the chosen model's; sft, dpo: each one's
+
+The choice is the higher `select_by` (sft on a tie); a score that is missing is an error,
+never a guess. The new version is loaded and must answer before it gets the alias. This
+stage acts on the world: every run makes a new version, so version.json is never the same
+bytes twice.
+"""
+
+import math
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types.schema import AnyType, ColSpec, DataType, ParamSchema, ParamSpec, Schema
+
+from llm.config.base import read_yaml
+from llm.config.registry import RegisterConfig
+from llm.errors import DataError, TrackingError
+from llm.files import read_json, write_dir, write_json
+from llm.process import PARAMS, Context, flatten, main
+from llm.tracking.lineage import LOCK, git_tags, out_md5s, params_hash, read_lock
+from llm.tracking.runs import connect, ensure_run
+from llm.tracking.spool import stage_file, tracking_uri
+
+CANDIDATES = ("sft", "dpo")
+CODE = Path(__file__).parents[1]  # travels with the version, so that it loads without a checkout
+REQUIREMENTS = ("torch", "tokenizers", "safetensors", "jinja2", "numpy", "pydantic", "ruamel.yaml")
+EXAMPLE = ["How do I import Path?"]
+MAX_NEW_TOKENS = 128
+
+
+def run(ctx: Context, *, register: RegisterConfig) -> dict[str, Any]:
+    """Choose, store, check and name the version."""
+    scores = read_scores(ctx.paths.metric("benchmark"), register.select_by)
+    chosen = max(CANDIDATES, key=lambda name: scores[name])  # the first of equals
+    tags = version_tags(chosen, read_json(ctx.paths.metric("benchmark"))[chosen])
+    work = Path(ctx.paths.work)
+    uri = tracking_uri(stage_file(ctx.name, work).parent)
+    try:
+        entry = _register(ctx, register, chosen, tags, uri)
+    except MlflowException as error:
+        raise TrackingError(
+            f"MLflow at {uri} did not register the version ({error}); start it with `make up`, "
+            "or unset MLFLOW_TRACKING_URI to use the project's own file"
+        ) from error
+    with write_dir(ctx.out) as out:
+        write_json(out / "version.json", entry)
+    return {"score": scores[chosen], **scores}
+
+
+def read_scores(path: Path, key: str) -> dict[str, float]:
+    """`key` of each candidate in the benchmark's metrics; DataError names what is missing."""
+    benchmark = read_json(path)
+    scores = {}
+    for name in CANDIDATES:
+        values = flatten(benchmark.get(name, {}))
+        if key not in values:
+            known = ", ".join(values) or "none"
+            raise DataError(
+                f"{path} has no number {name}.{key}, by which register.select_by chooses; "
+                f"{name} has {known}"
+            )
+        if not math.isfinite(values[key]):
+            raise DataError(f"{path}: {name}.{key}={values[key]} is not a number to choose by")
+        scores[name] = values[key]
+    return scores
+
+
+def version_tags(chosen: str, scores: dict[str, Any]) -> dict[str, str]:
+    """From which code, params and data the version was made, and how it scored."""
+    stages = read_lock(LOCK)
+    outs = {path: md5 for stage in stages.values() for path, md5 in out_md5s(stage).items()}
+    return {
+        "model": chosen,
+        **git_tags(written={*outs, str(LOCK)}),
+        "params_sha256": params_hash(read_yaml(PARAMS)),
+        **{f"metric/{name}": repr(value) for name, value in flatten(scores).items()},
+        **{f"out/{path}": md5 for path, md5 in outs.items()},
+    }
+
+
+def _register(
+    ctx: Context, register: RegisterConfig, chosen: str, tags: dict[str, str], uri: str
+) -> dict[str, Any]:
+    """A new version with its tags, then the alias."""
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    work = Path(ctx.paths.work).absolute()
+    client, experiment_id = connect(uri, work)
+    spool = stage_file(ctx.name, work)
+    run_id = ensure_run(client, experiment_id, spool) if spool.exists() else None
+    with mlflow.start_run(run_id, experiment_id, run_name=ctx.name) as active:
+        info = _log_model(ctx.paths.model(chosen), register.name, tags)
+        run_id = active.info.run_id
+    number = str(info.registered_model_version)
+    version_uri = f"models:/{register.name}/{number}"
+    _check(version_uri)
+    client.set_registered_model_alias(register.name, register.alias, number)
+    return {
+        "name": register.name,
+        "version": number,
+        "alias": register.alias,
+        "run_id": run_id,
+        "model": chosen,
+        "uri": version_uri,
+        "tags": tags,
+    }
+
+
+def _log_model(folder: Path, name: str, tags: dict[str, str]) -> Any:
+    """Store the folder and the code that loads it, as a new version of `name`."""
+    block_size = read_json(folder / "config.json")["max_position_embeddings"]
+    params = ParamSchema(
+        [
+            ParamSpec("max_new_tokens", DataType.long, min(MAX_NEW_TOKENS, block_size // 2)),
+            ParamSpec("temperature", DataType.double, 0.0),
+        ]
+    )
+    any_row = Schema([ColSpec(AnyType())])  # a prompt, or a list of messages
+    info = mlflow.pyfunc.log_model(
+        name="model",
+        python_model=str(CODE / "serve" / "pyfunc_model.py"),
+        artifacts={"model": str(folder)},
+        code_paths=[str(CODE)],
+        signature=ModelSignature(any_row, Schema([ColSpec(DataType.string)]), params),
+        input_example=EXAMPLE,
+        pip_requirements=[f"{package}=={installed(package)}" for package in REQUIREMENTS],
+        registered_model_name=name,
+    )
+    client = mlflow.MlflowClient()
+    for key, value in tags.items():
+        client.set_model_version_tag(name, str(info.registered_model_version), key, value)
+    return info
+
+
+def _check(version_uri: str) -> None:
+    """The stored version loads and answers."""
+    answers = mlflow.pyfunc.load_model(version_uri).predict(EXAMPLE)
+    if len(answers) != len(EXAMPLE) or not all(isinstance(answer, str) for answer in answers):
+        raise TrackingError(f"{version_uri} loads but answers {answers!r}; it gets no alias")
+
+
+if __name__ == "__main__":
+    main("register", run, register=RegisterConfig)

@@ -1,0 +1,63 @@
+"""Stage reward: a reward model from the sft model and the preference pairs.
+
+Reads    models/sft          the model it starts from, with a new scalar head
+         data/preferences    train.jsonl, test.jsonl
+Writes   models/reward       a Hugging Face folder (LlamaForSequenceClassification, one label)
+         plots/reward.csv    the curve
+Metrics  val/accuracy (share of held-out pairs it orders right), val/loss, val/margin, pairs
+"""
+
+from typing import Any
+
+from llm.align.reward import collate_scored, reward_loss
+from llm.config.align import RewardConfig
+from llm.config.train import LaunchConfig
+from llm.data.padded import PaddedTraining, PaddedValidation
+from llm.data.pairs import encode_pairs, read_pairs
+from llm.files import write_csv
+from llm.model.folder import load_language_model, reward_from_language, save_model
+from llm.model.transformer import flops_per_token
+from llm.process import Context, main
+from llm.tokenizer.load import Tokenizer
+from llm.train.distributed import ranks
+from llm.train.loop import Job, train
+
+
+def run(ctx: Context, *, launch: LaunchConfig, reward: RewardConfig) -> dict[str, Any]:
+    """Train on pairs, or go on from where an interrupted attempt stopped."""
+    tokenizer = Tokenizer.load(ctx.paths.model("sft"))
+    language = load_language_model(ctx.paths.model("sft"))
+    network = reward_from_language(language)
+    block_size = language.config.block_size
+    folder = ctx.paths.stage("preferences")
+    pairs = encode_pairs(read_pairs(folder / "train.jsonl"), tokenizer, block_size)
+    test = encode_pairs(read_pairs(folder / "test.jsonl"), tokenizer, block_size)
+    batches = PaddedTraining(
+        pairs,
+        [pair.length for pair in pairs],
+        collate_scored,
+        batch_size=reward.batch_pairs,
+        micro_batch_size=reward.micro_batch_size,
+        epochs=reward.epochs,
+        seed=reward.seed,
+    )
+    job = Job(
+        name=ctx.name,
+        model=network,
+        loss_fn=reward_loss,
+        train=batches,
+        val=PaddedValidation(test, collate_scored, reward.micro_batch_size),
+        flops_per_token=flops_per_token(language, block_size),
+    )
+    with ranks(reward.device) as own:
+        outcome = train(job, reward, own, ctx.work, ctx.log)
+        if own.is_first:
+            save_model(ctx.paths.model("reward"), network, tokenizer)
+            write_csv(ctx.paths.plot(ctx.name), outcome.history)
+    ctx.timings.update(outcome.timings)
+    sizes = {"steps": batches.n_steps, "train_pairs": len(pairs), "test_pairs": len(test)}
+    return {**outcome.final, **sizes}
+
+
+if __name__ == "__main__":
+    main("reward", run, launch=LaunchConfig, reward=RewardConfig)

@@ -1,0 +1,74 @@
+"""Stage sft: teach the base model to answer, on the assistant's turns of the conversations.
+
+Reads    models/base         the pretrained model
+         data/instructions   train.jsonl, test.jsonl
+Writes   models/sft          a Hugging Face folder
+         plots/sft.csv       the curve
+Metrics  val/loss (nats per assistant token), conversations, too_long, steps
+"""
+
+from typing import Any
+
+from llm.align.sft import collate_conversations, encode_conversations
+from llm.config.align import SftConfig
+from llm.config.train import LaunchConfig
+from llm.data.conversations import read_conversations
+from llm.data.padded import PaddedTraining, PaddedValidation
+from llm.errors import DataError
+from llm.files import write_csv
+from llm.model.folder import load_language_model, save_model
+from llm.model.transformer import flops_per_token
+from llm.process import Context, main
+from llm.tokenizer.load import Tokenizer
+from llm.train.distributed import ranks
+from llm.train.loop import Job, train
+from llm.train.next_token import next_token_loss
+
+
+def run(ctx: Context, *, launch: LaunchConfig, sft: SftConfig) -> dict[str, Any]:
+    """Fine-tune the base model, or go on from where an interrupted attempt stopped."""
+    tokenizer = Tokenizer.load(ctx.paths.model("base"))
+    network = load_language_model(ctx.paths.model("base"))
+    block_size = network.config.block_size
+    folder = ctx.paths.stage("instructions")
+    conversations = read_conversations(folder / "train.jsonl")
+    items = encode_conversations(conversations, tokenizer, block_size)
+    test = encode_conversations(read_conversations(folder / "test.jsonl"), tokenizer, block_size)
+    if not items or not test:
+        raise DataError(
+            f"{folder}: no conversation fits model.block_size={block_size} tokens; "
+            "lower instructions.max_prompt_characters"
+        )
+    batches = PaddedTraining(
+        items,
+        [len(item.ids) for item in items],
+        collate_conversations,
+        batch_size=sft.batch_sequences,
+        micro_batch_size=sft.micro_batch_size,
+        epochs=sft.epochs,
+        seed=sft.seed,
+    )
+    job = Job(
+        name=ctx.name,
+        model=network,
+        loss_fn=next_token_loss,
+        train=batches,
+        val=PaddedValidation(test, collate_conversations, sft.micro_batch_size),
+        flops_per_token=flops_per_token(network, block_size),
+    )
+    with ranks(sft.device) as own:
+        outcome = train(job, sft, own, ctx.work, ctx.log)
+        if own.is_first:
+            save_model(ctx.paths.model("sft"), network, tokenizer)
+            write_csv(ctx.paths.plot(ctx.name), outcome.history)
+    ctx.timings.update(outcome.timings)
+    return {
+        **outcome.final,
+        "steps": batches.n_steps,
+        "conversations": len(items),
+        "too_long": len(conversations) - len(items),
+    }
+
+
+if __name__ == "__main__":
+    main("sft", run, launch=LaunchConfig, sft=SftConfig)

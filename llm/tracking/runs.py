@@ -1,0 +1,161 @@
+"""MLflow's side: a spool file is one run, found or created, and its events are delivered to it.
+
+Nothing is sent twice to different runs: a run carries its spool file's name as a tag, by
+which a restarted sender finds it again. Delivering the same events again changes nothing.
+"""
+
+import fcntl
+import json
+import re
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from sqlalchemy.exc import SQLAlchemyError
+
+from llm.errors import TrackingError
+from llm.tracking.spool import OWNER_FILE, PIPELINE_FILE, append_event
+
+EXPERIMENT = "llm"
+SPOOL_TAG = "llm.spool"
+METRICS_PER_BATCH = 1000  # MLflow's limits
+PARAMS_PER_BATCH = 100
+
+
+class Owner(NamedTuple):
+    """What a pipeline's owner.json says."""
+
+    process: str
+    project: str
+    tracking_uri: str
+
+
+def read_owner(pipeline: Path) -> Owner:
+    """Whose end ends the pipeline, and where its records go."""
+    return Owner(**json.loads((pipeline / OWNER_FILE).read_text(encoding="utf-8")))
+
+
+def connect(uri: str, work: Path) -> tuple[MlflowClient, str]:
+    """A client of the MLflow at `uri` and the id of our experiment there.
+
+    The artifacts of a local MLflow lie in `work`/mlartifacts; a remote one decides itself.
+    Raises TrackingError when it does not answer.
+    """
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    try:
+        found = client.get_experiment_by_name(EXPERIMENT)
+        if found is not None:
+            return client, found.experiment_id
+        place = (work / "mlartifacts").as_uri() if uri.startswith("sqlite:") else None
+        return client, client.create_experiment(EXPERIMENT, artifact_location=place)
+    except (MlflowException, SQLAlchemyError) as error:
+        raise TrackingError(
+            f"MLflow at {uri} does not answer ({error}); start it with `make up`, or unset "
+            "MLFLOW_TRACKING_URI to use the project's own file"
+        ) from error
+
+
+def ensure_run(client: MlflowClient, experiment_id: str, spool: Path) -> str:
+    """The id of the run that records `spool`, and of its parent, each created at most once."""
+    known = spool.with_suffix(".run")
+    with _exclusive(spool.parent / "runs.lock"):
+        if known.exists():
+            return known.read_text(encoding="utf-8")
+        parent = spool.parent / PIPELINE_FILE
+        tags = {}
+        if spool != parent:
+            tags[MLFLOW_PARENT_RUN_ID] = _ensure_parent(
+                client, experiment_id, parent, first_event(spool)["time_ms"]
+            )
+        run_id = _find_or_create(client, experiment_id, spool, tags)
+        known.write_text(run_id, encoding="utf-8")
+        return run_id
+
+
+def _ensure_parent(client: MlflowClient, experiment_id: str, parent: Path, began_ms: int) -> str:
+    """The pipeline's own run; under plain `dvc repro` nobody but us records it."""
+    known = parent.with_suffix(".run")
+    if known.exists():
+        return known.read_text(encoding="utf-8")
+    if not parent.exists():
+        owner = read_owner(parent.parent)
+        begun = time.strftime("%Y%m%d-%H%M%S", time.localtime(began_ms / 1000))
+        append_event(
+            parent,
+            "start",
+            time_ms=began_ms,
+            name=f"repro-{begun}",
+            process=owner.process,
+            params={},
+            tags={"project": owner.project},
+            implied=True,
+        )
+    run_id = _find_or_create(client, experiment_id, parent, {})
+    known.write_text(run_id, encoding="utf-8")
+    return run_id
+
+
+def _find_or_create(
+    client: MlflowClient, experiment_id: str, spool: Path, tags: dict[str, str]
+) -> str:
+    key = f"{spool.parent.name}/{spool.stem}"
+    found = client.search_runs([experiment_id], f"tags.`{SPOOL_TAG}` = '{key}'", max_results=1)
+    if found:
+        return found[0].info.run_id
+    start = first_event(spool)
+    tags = {**tags, SPOOL_TAG: key}
+    run = client.create_run(experiment_id, start["time_ms"], tags, start["name"])
+    return run.info.run_id
+
+
+def first_event(spool: Path) -> dict[str, Any]:
+    """The `start` event."""
+    with spool.open(encoding="utf-8") as file:
+        return json.loads(file.readline())
+
+
+def deliver(client: MlflowClient, run_id: str, events: Iterable[dict[str, Any]]) -> None:
+    """Send events to a run; the same ones sent again change nothing."""
+    metrics: list[Metric] = []
+    params: dict[str, str] = {}
+    tags: dict[str, str] = {}
+    end = None
+    for event in events:
+        params |= event.get("params", {})
+        tags |= event.get("tags", {})
+        end = event if event["event"] == "end" else end
+        for key, value in event.get("values", {}).items():
+            metrics.append(Metric(valid_name(key), value, event["time_ms"], event["step"]))
+    for chunk in chunks(metrics, METRICS_PER_BATCH):
+        client.log_batch(run_id, metrics=chunk)
+    for chunk in chunks([Param(valid_name(k), v) for k, v in params.items()], PARAMS_PER_BATCH):
+        client.log_batch(run_id, params=chunk)
+    for chunk in chunks([RunTag(valid_name(k), v) for k, v in tags.items()], PARAMS_PER_BATCH):
+        client.log_batch(run_id, tags=chunk)
+    if end is not None:
+        client.set_terminated(run_id, end["status"], end["time_ms"])
+
+
+def valid_name(name: str) -> str:
+    """`name` with what MLflow refuses in names replaced: no event is refused for its name."""
+    clean = re.sub(r"[^\w\-. :/]", "_", name)
+    parts = [part for part in clean.split("/") if part not in ("", ".", "..")]
+    return "/".join(parts)[:250] or "_"
+
+
+def chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+@contextmanager
+def _exclusive(path: Path) -> Iterator[None]:
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

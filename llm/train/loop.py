@@ -1,0 +1,158 @@
+"""The loop of every training stage: resume, step, validate, log, save."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from llm.config.train import TrainConfig
+from llm.data.batch import Batch, Batches
+from llm.errors import ConfigError
+from llm.train.checkpoint import Progress, load_checkpoint, save_checkpoint
+from llm.train.distributed import Ranks
+from llm.train.interrupt import deferred_sigterm
+from llm.train.optimizer import build_optimizer, learning_rate
+from llm.train.precision import DTYPES, loss_scaler
+from llm.train.step import LossFn, train_step, validate
+from llm.train.throughput import Throughput, matmul_flops
+
+EXIT_TERMINATED = 143  # 128 + SIGTERM
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a stage trains: the weights in `model` are updated in place."""
+
+    name: str
+    model: nn.Module
+    loss_fn: LossFn
+    train: Batches
+    val: Sequence[Batch]
+    flops_per_token: int
+    derive: Callable[[dict[str, float]], dict[str, float]] = lambda metrics: {}  # e.g. bpb of loss
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The curve, the metrics on all validation data, and the speed of this attempt."""
+
+    history: list[dict[str, float]]
+    final: dict[str, float]
+    timings: dict[str, float]
+
+
+def train(
+    job: Job,
+    config: TrainConfig,
+    ranks: Ranks,
+    work: Path,
+    log: Callable[[int, Mapping[str, float]], None],
+) -> Outcome:
+    """Train to the last step, continuing from the checkpoint in `work` if there is one.
+
+    Exits 143 after saving when SIGTERM comes. `log` is called on every rank.
+    """
+    if len(job.val) < ranks.size:
+        raise ConfigError(
+            f"{job.name}: {len(job.val)} validation micro-batches cannot be shared out over "
+            f"{ranks.size} ranks; lower {job.name}.micro_batch_size or hold out more data"
+        )
+    model = job.model.to(ranks.device).train()
+    stepped = ranks.wrap(torch.compile(model) if config.compile else model)  # type: ignore[arg-type]
+    optimizer = build_optimizer(model, config.optim)
+    scaler = loss_scaler(config.precision, ranks.device)
+    progress = load_checkpoint(work, model, optimizer, scaler, ranks.device)
+    speed = Throughput(job.flops_per_token, _peak(config, ranks))
+    n_steps = job.train.n_steps
+    if progress.step:
+        logger.info("%s: resuming after step %d of %d", job.name, progress.step, n_steps)
+    with deferred_sigterm() as interrupt:
+        while progress.step < n_steps:
+            row = _step(job, stepped, optimizer, scaler, progress.step, config, ranks, speed)
+            progress.step += 1
+            done = progress.step == n_steps
+            if progress.step % config.eval_interval == 0 and not done:
+                row |= _validate(job, stepped, config, ranks, config.eval_batches)
+            if progress.step % config.log_interval == 0 or done or "val/loss" in row:
+                _report(job, progress, row, n_steps, speed, log)
+            stop = ranks.sum(torch.tensor(float(bool(interrupt)), device=ranks.device)).item() > 0
+            if (stop or progress.step % config.checkpoint_interval == 0) and not done:
+                if ranks.is_first:
+                    save_checkpoint(work, model, optimizer, scaler, progress)
+                ranks.wait()
+            if stop and not done:
+                logger.info("%s: asked to end; saved after step %d", job.name, progress.step)
+                sys.exit(EXIT_TERMINATED)
+    final = _validate(job, stepped, config, ranks, len(job.val))
+    progress.history[-1] |= final
+    log(n_steps, final)
+    logger.info("%s: %s", job.name, "  ".join(f"{k} {v:.4f}" for k, v in final.items()))
+    return Outcome(progress.history, final, speed.overall())
+
+
+def _step(
+    job: Job,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    step: int,
+    config: TrainConfig,
+    ranks: Ranks,
+    speed: Throughput,
+) -> dict[str, float]:
+    """Set the rate, take this rank's share of the step's micro-batches, update."""
+    started = time.perf_counter()
+    lr = learning_rate(step, job.train.n_steps, config.optim)
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    share = range(ranks.rank, job.train.micros_per_step, ranks.size)
+    batches = [job.train.micro_batch(step, index).to(ranks.device) for index in share]
+    means = train_step(model, batches, job.loss_fn, optimizer, scaler, config, ranks)
+    tokens = sum(batch.tokens for batch in batches) * ranks.size  # ranks have equal shares
+    speed.add(tokens, time.perf_counter() - started)
+    return {f"train/{name}": value for name, value in means.items()} | {"lr": lr}
+
+
+def _validate(
+    job: Job, model: nn.Module, config: TrainConfig, ranks: Ranks, limit: int
+) -> dict[str, float]:
+    """Means over the first `limit` validation batches, shared out over the ranks."""
+    share = range(ranks.rank, min(limit, len(job.val)), ranks.size)
+    means = validate(model, (job.val[i] for i in share), job.loss_fn, config, ranks)
+    return {f"val/{name}": value for name, value in (means | job.derive(means)).items()}
+
+
+def _report(
+    job: Job,
+    progress: Progress,
+    row: dict[str, float],
+    n_steps: int,
+    speed: Throughput,
+    log: Callable[[int, Mapping[str, float]], None],
+) -> None:
+    """Add a row to the curve, send it, and print the progress line."""
+    progress.history.append({"step": progress.step, **row})
+    now = speed.read()
+    log(progress.step, row | {f"train/{name}": value for name, value in now.items()})
+    per_step_s = speed.busy_s / max(1, speed.steps)
+    left_s = (n_steps - progress.step) * per_step_s
+    val = f"  val {row['val/loss']:.4f}" if "val/loss" in row else ""
+    logger.info(
+        "%s  step %d/%d  loss %.4f%s  lr %.2e  %d tokens/s  mfu %.0f%%  %d:%02d left",
+        *(job.name, progress.step, n_steps, row["train/loss"], val, row["lr"]),
+        *(now["tokens_per_s"], 100 * now["mfu"], left_s // 60, left_s % 60),
+    )
+
+
+def _peak(config: TrainConfig, ranks: Ranks) -> float:
+    """FLOP/s of all ranks; on a CPU the ranks share the cores."""
+    dtype = DTYPES.get(config.precision, torch.float32)
+    one = matmul_flops(ranks.device, dtype)
+    return one * (ranks.size if ranks.device.type == "cuda" else 1)

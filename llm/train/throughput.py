@@ -1,0 +1,50 @@
+"""How fast training goes: tokens per second, share of the machine's peak, time left."""
+
+import time
+
+import torch
+
+
+def matmul_flops(device: torch.device, dtype: torch.dtype, size: int = 1024) -> float:
+    """FLOP/s of this machine's own matrix product: the peak that MFU is a share of."""
+    a = torch.ones(size, size, device=device, dtype=dtype)
+    best = float("inf")
+    for _ in range(5):
+        _wait(device)
+        started = time.perf_counter()
+        torch.mm(a, a)
+        _wait(device)
+        best = min(best, time.perf_counter() - started)
+    return 2 * size**3 / best
+
+
+class Throughput:
+    """Tokens per second since the last reading and over the whole attempt."""
+
+    def __init__(self, flops_per_token: int, peak_flops: float) -> None:
+        self.flops_per_token, self.peak_flops = flops_per_token, peak_flops
+        self.busy_s, self.tokens, self.steps = 0.0, 0, 0
+        self._window_s, self._window_tokens = 0.0, 0
+
+    def add(self, tokens: int, seconds: float) -> None:
+        """Count a step of all ranks."""
+        self.busy_s, self.tokens = self.busy_s + seconds, self.tokens + tokens
+        self.steps += 1
+        self._window_s, self._window_tokens = self._window_s + seconds, self._window_tokens + tokens
+
+    def read(self) -> dict[str, float]:
+        """tokens_per_s and mfu since the last reading."""
+        rate = self._window_tokens / max(self._window_s, 1e-9)
+        self._window_s, self._window_tokens = 0.0, 0
+        return {"tokens_per_s": rate, "mfu": rate * self.flops_per_token / self.peak_flops}
+
+    def overall(self) -> dict[str, float]:
+        """tokens_per_s and mfu over this attempt."""
+        rate = self.tokens / max(self.busy_s, 1e-9)
+        mfu = rate * self.flops_per_token / self.peak_flops
+        return {"tokens_per_s": round(rate, 1), "mfu": round(mfu, 4)}
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,113 @@
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from llm.config.base import load_section, read_yaml, validate
+from llm.config.model import ModelConfig
+from llm.config.params import Params, load_params
+from llm.config.presets import apply_preset, apply_values, preset_names
+from llm.errors import ConfigError
+from tests.conftest import ROOT
+
+TEXT = (ROOT / "params.yaml").read_text()
+PRESETS = ROOT / "presets"
+
+
+def changed(tmp_path: Path, old: str, new: str) -> Path:
+    assert old in TEXT, old
+    path = tmp_path / "params.yaml"
+    path.write_text(TEXT.replace(old, new, 1))
+    return path
+
+
+def test_the_projects_params_are_valid() -> None:
+    params = load_params(ROOT / "params.yaml")
+    assert params.register_.name == "llm"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("n_layer: 4", "n_layers: 4", r"model.n_layers: unknown key; did you mean 'n_layer'"),
+        ("n_layer: 4", "n_layer: four", r"model.n_layer='four': Input should be a valid integer"),
+        ("n_head: 4", "n_head: 3", r"model: n_embd=\d+ must be a multiple of n_head=3"),
+        ("  beta: 0.1", "  beta: 0", r"dpo.beta=0: Input should be greater than 0"),
+        ("lr: 5.0e-3, ", "", r"pretrain.optim.lr: missing"),
+        (
+            "batch_tokens: ",
+            "batch_tokens: 1",
+            r"pretrain.batch_tokens=\d+ is not a multiple of \d+ .*nearest: \d+",
+        ),
+        ("languages: [en]", "languages: []", r"filter.languages=\[\]: List should have at least 1"),
+        (
+            "alias: candidate",
+            "alias: Candidate!",
+            r"register.alias='Candidate!': String should match",
+        ),
+    ],
+)
+def test_a_bad_value_is_named_with_its_rule(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_params(changed(tmp_path, old, new))
+
+
+def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
+    path = changed(tmp_path, "n_layer: 4", "n_layers: four")
+    path.write_text(path.read_text().replace("precision: fp32", "precision: fp12"))
+    with pytest.raises(ConfigError) as caught:
+        load_params(path)
+    lines = str(caught.value).splitlines()
+    assert any("n_layers: unknown" in line for line in lines)
+    assert any("n_layer: missing" in line for line in lines)
+    assert sum("precision='fp12'" in line for line in lines) == 4
+
+
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    for content, message in (
+        (b"a: [", "not valid YAML"),
+        (b"- a", "must be a mapping"),
+        (b"\xff", "not UTF-8"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ConfigError, match=message):
+            read_yaml(path)
+    with pytest.raises(ConfigError, match="does not exist"):
+        read_yaml(tmp_path / "none.yaml")
+
+
+def test_a_section_loads_alone_and_is_frozen() -> None:
+    model = load_section(ModelConfig, "model", ROOT / "params.yaml")
+    with pytest.raises(ValueError, match="frozen"):
+        model.n_layer = 7  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", preset_names(PRESETS))
+def test_a_preset_is_valid_and_default_undoes_it(name: str) -> None:
+    text = apply_preset(TEXT, name, PRESETS)
+    validate(Params, YAML(typ="safe").load(text), "")
+    assert YAML(typ="safe").load(apply_preset(text, "default", PRESETS)) == YAML(typ="safe").load(
+        TEXT
+    )
+
+
+def test_a_preset_keeps_the_comments() -> None:
+    before = [line for line in TEXT.splitlines() if line.startswith("#")]
+    after = [
+        line for line in apply_preset(TEXT, "smoke", PRESETS).splitlines() if line.startswith("#")
+    ]
+    assert before == after
+
+
+def test_the_default_preset_changes_not_a_byte() -> None:
+    assert apply_preset(TEXT, "default", PRESETS) == TEXT
+
+
+def test_a_value_for_an_unknown_key_is_refused() -> None:
+    with pytest.raises(ConfigError, match="has no key 'n_layers'"):
+        apply_values(TEXT, {"model": {"n_layers": 3}}, "mine")
+    with pytest.raises(ConfigError, match="no preset 'huge'; there are"):
+        apply_preset(TEXT, "huge", PRESETS)

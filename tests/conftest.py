@@ -1,0 +1,60 @@
+"""What every test may use: paths under tmp_path, a small tokenizer, a tiny model."""
+
+import os
+
+os.environ |= {
+    "LLM_TRACKING": "off",  # stage processes that tests start record nothing
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_OFFLINE": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+
+from pathlib import Path
+
+import pytest
+
+from llm.config.model import ModelConfig
+from llm.config.paths import Paths
+from llm.config.tokenizer import TokenizerConfig
+from llm.tokenizer.bpe import save_tokenizer, train_tokenizer
+from llm.tokenizer.load import Tokenizer
+
+ROOT = Path(__file__).parent.parent
+TEXT = [
+    "pathlib.Path.read_text(self, encoding=None)\n\nOpen the file in text mode, read it, and close it.",
+    "json.dumps(obj, indent=None)\n\nSerialize ``obj`` to a JSON formatted ``str``.",
+    "math.hypot(x, y)\n\nReturn the Euclidean distance, sqrt(x*x + y*y). Größe, 漢字, 🙂.",
+] * 20
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    """Roots that lie in tmp_path."""
+    names = ("data", "models", "metrics", "timings", "plots", "reports", "work")
+    return Paths(**{name: str(tmp_path / name) for name in names})
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    """400 ids, trained on a few docstrings."""
+    config = TokenizerConfig(vocab_size=400, sample_bytes=100_000, min_frequency=2, max_digits=1)
+    folder = tmp_path_factory.mktemp("tokenizer")
+    save_tokenizer(folder, train_tokenizer(iter(TEXT), config), 64)
+    return Tokenizer.load(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> ModelConfig:
+    """Two layers, four query heads on two key/value heads, width 32, 64 positions."""
+    return ModelConfig(
+        block_size=64,
+        n_layer=2,
+        n_head=4,
+        n_kv_head=2,
+        n_embd=32,
+        n_inner=48,
+        rope_base=10_000.0,
+        norm_eps=1e-5,
+        tie_embeddings=True,
+    )

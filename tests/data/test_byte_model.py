@@ -1,0 +1,41 @@
+"""The order-2 byte model by hand and as a distribution."""
+
+import math
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llm.data.byte_model import ByteModel
+
+
+def test_an_untrained_model_needs_eight_bits_per_byte_and_end():
+    assert ByteModel().bits(["abcd", "ü"]) == pytest.approx(8 * (5 + 3))
+
+
+def test_witten_bell_by_hand():
+    """Train on "aa", whose bytes are a, a and the end.
+
+    Order 0: N=3, T=2: a = (2 + 2/256) / 5, end = (1 + 2/256) / 5.
+    Order 1: after a, N=2, T=2: a = (1 + 2 a0) / 4; after the end, N=1, T=1: a = (1 + a0) / 2.
+    Order 2: after (end, end), N=1, T=1: a = (1 + a1) / 2; (end, a): N=1, T=1: end = end1 / 2.
+    """
+    model = ByteModel()
+    model.update(["aa"])
+    a0, end0 = (2 + 2 / 256) / 5, (1 + 2 / 256) / 5
+    first = (1 + (1 + a0) / 2) / 2  # a after (end, end)
+    end = (1 + 2 * end0) / 4 / 2  # the end after (end, a), where only a was seen
+    assert model.bits(["a"]) == pytest.approx(-math.log2(first) - math.log2(end))
+
+
+def test_text_like_the_training_text_takes_fewer_bits():
+    rng = random.Random(1)
+    words = ["return", "value", "array", "the", "of"]
+    texts = [" ".join(rng.choices(words, k=30)) for _ in range(40)]
+    model = ByteModel()
+    model.update(texts[:20])
+    model.update(texts[20:30])
+    size = sum(len(text) for text in texts[30:])
+    assert model.bits(texts[30:]) / size < 2.5
+    assert model.bits(["q7%" * 20]) / 60 > 6

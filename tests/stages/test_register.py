@@ -1,0 +1,136 @@
+"""Register chooses by a score that exists, and its version answers through MLflow."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from llm.config.align import SamplingConfig
+from llm.config.model import ModelConfig
+from llm.config.paths import Paths
+from llm.config.registry import RegisterConfig
+from llm.config.tokenizer import TokenizerConfig
+from llm.errors import DataError, TrackingError
+from llm.files import read_json, write_json
+from llm.inference.engine import Engine
+from llm.model.folder import save_model
+from llm.model.transformer import LanguageModel
+from llm.process import Context
+from llm.serve.pyfunc_model import conversations_of
+from llm.stages.register import read_scores, run
+from llm.tokenizer.bpe import save_tokenizer, train_tokenizer
+from llm.tokenizer.load import Tokenizer
+
+SHAPE = ModelConfig(
+    block_size=32,
+    n_layer=1,
+    n_head=2,
+    n_kv_head=1,
+    n_embd=16,
+    n_inner=32,
+    rope_base=10_000.0,
+    norm_eps=1e-5,
+    tie_embeddings=True,
+)
+REGISTER = RegisterConfig(name="test-llm", alias="candidate", select_by="exact_match")
+SCORES = {"sft": {"exact_match": 0.25, "bpb": 2.0}, "dpo": {"exact_match": 0.5, "bpb": 2.5}}
+
+
+@pytest.fixture
+def project(tmp_path: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> Iterator[Paths]:
+    """Two random models, their scores, and MLflow in the project's own file."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "params.yaml").write_text("register: {name: test-llm}\n")
+    texts = ["pathlib.Path(path)\n\nReads a file.", "How do I import Path?"]
+    config = TokenizerConfig(vocab_size=300, sample_bytes=10**6, min_frequency=2, max_digits=1)
+    save_tokenizer(tmp_path / "tokenizer", train_tokenizer(iter(texts), config))
+    tokenizer = Tokenizer.load(tmp_path / "tokenizer")
+    for seed, name in enumerate(("sft", "dpo")):
+        torch.manual_seed(seed)
+        save_model(paths.model(name), LanguageModel(SHAPE, tokenizer.vocab_size), tokenizer)
+    write_json(paths.metric("benchmark"), SCORES)
+    yield paths
+    mlflow.set_tracking_uri(None)
+    mlflow.set_registry_uri(None)
+
+
+def test_the_better_model_becomes_a_version_that_answers_as_the_engine_does(project: Paths) -> None:
+    lock = {"stages": {"dpo": {"outs": [{"path": "models/dpo", "md5": "abc.dir"}]}}}
+    write_json(Path("dvc.lock"), lock)  # JSON is YAML
+    metrics = run(Context("register", project, Path(project.work) / "work"), register=REGISTER)
+    assert metrics == {"score": 0.5, "sft": 0.25, "dpo": 0.5}
+
+    entry = read_json(project.stage("register") / "version.json")
+    assert (entry["name"], entry["version"], entry["model"]) == ("test-llm", "1", "dpo")
+    client = MlflowClient()
+    version = client.get_model_version_by_alias("test-llm", "candidate")
+    assert version.version == 1
+    assert version.run_id == entry["run_id"]
+    assert client.get_run(entry["run_id"]).info.status == "FINISHED"
+    tags = {"out/models/dpo": "abc.dir", "metric/exact_match": "0.5", "model": "dpo"}
+    assert tags.items() <= version.tags.items()
+    assert {"git_commit", "git_dirty", "params_sha256"} <= version.tags.keys()
+
+    engine = Engine.load(project.model("dpo"), device="cpu")
+    asked = {"role": "user", "content": "What does Path read?"}
+    params = {"max_new_tokens": 8}
+    shutil.rmtree(project.models)  # the version is complete without them
+    loaded = mlflow.pyfunc.load_model("models:/test-llm@candidate")
+    (expected,) = engine.answer([[asked]], _greedy(8), seed=0)
+    assert loaded.predict([asked["content"]], params=params) == [expected]
+    assert loaded.predict([{"messages": [asked]}], params=params) == [expected]
+    frame = pd.DataFrame({"prompt": [asked["content"]] * 2})
+    assert loaded.predict(frame, params=params) == [expected] * 2
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        ({"sft": {"exact_match": 0.1}}, r"no number dpo\.exact_match"),
+        (
+            {"sft": {"bpb": 1.0}, "dpo": {"exact_match": 0.1}},
+            r"no number sft\.exact_match.*has bpb",
+        ),
+    ],
+)
+def test_a_missing_score_is_an_error_and_never_a_guess(
+    tmp_path: Path, scores: dict[str, dict[str, float]], message: str
+) -> None:
+    write_json(tmp_path / "benchmark.json", scores)
+    with pytest.raises(DataError, match=message):
+        read_scores(tmp_path / "benchmark.json", "exact_match")
+
+
+def test_an_unreachable_mlflow_is_one_error_with_its_remedy(
+    project: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(TrackingError, match=r"127\.0\.0\.1:9 does not answer.*make up"):
+        run(Context("register", project, Path(project.work) / "work"), register=REGISTER)
+    assert not project.stage("register").exists()
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pd.DataFrame([{"role": "user", "content": "Hello"}]),
+        pd.DataFrame([[{"role": "user", "content": "Hello"}, {"role": "user", "content": "?"}]]),
+        pd.DataFrame({"messages": [[]]}),
+        pd.DataFrame({"prompt": [1.5]}),
+    ],
+    ids=["bare message", "bare conversation", "no messages", "number"],
+)
+def test_what_is_neither_prompt_nor_messages_is_refused(rows: pd.DataFrame) -> None:
+    with pytest.raises(DataError, match="messages"):
+        conversations_of(rows)
+
+
+def _greedy(max_new_tokens: int) -> SamplingConfig:
+    return SamplingConfig(temperature=0.0, top_k=0, top_p=1.0, max_new_tokens=max_new_tokens)

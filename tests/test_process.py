@@ -1,0 +1,158 @@
+"""Stages as real processes: refusal before work, one at a time, ended with their parent."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from llm import process
+from llm.config.paths import Paths
+from llm.errors import ConfigError, LLMError
+from llm.process import flatten, stage_deps, worker_count
+from tests.conftest import ROOT
+
+STAGE = """
+import time
+from pathlib import Path
+from llm.config.corpus import ExtractConfig
+from llm.process import main
+
+def run(ctx, *, extract):
+    Path("started").write_text(str(ctx.work))
+    time.sleep(float(Path("seconds").read_text()))
+    ctx.timings["rate"] = 5.0
+    return {"documents": {"kept": 3}, "languages": ["en"]}
+
+if __name__ == "__main__":
+    main("extract", run, extract=ExtractConfig)
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (tmp_path / "dvc.yaml").write_text("stages: {extract: {deps: ['${paths.data}/gather']}}\n")
+    (tmp_path / "data" / "gather").mkdir(parents=True)
+    (tmp_path / "toy.py").write_text(STAGE)
+    (tmp_path / "seconds").write_text("0")
+    return tmp_path
+
+
+def start(project: Path, *command: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        command or [sys.executable, "-m", "toy"],
+        cwd=project,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+
+
+def wait_for(path: Path, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path} did not appear"
+        time.sleep(0.05)
+
+
+def test_a_stage_writes_metrics_and_timings_and_forgets_its_work(project: Path) -> None:
+    stage = start(project)
+    assert stage.communicate(timeout=60)[1] == ""
+    assert stage.returncode == 0
+    metrics = json.loads((project / "metrics" / "extract.json").read_text())
+    assert metrics == {"documents": {"kept": 3}, "languages": ["en"]}
+    timings = json.loads((project / "timings" / "extract.json").read_text())
+    assert timings["rate"] == 5.0
+    assert timings["peak_rss_mb"] > 5
+    assert not list((project / ".llm" / "work").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "min_characters: 20",
+            "min_character: 20",
+            "extract.min_character: unknown key; did you mean",
+        ),
+        ("  beta: 0.1", "  beta: none", "dpo.beta='none'"),  # another stage's section
+        ("n_head: 4", "n_head: 7", "must be a multiple of n_head=7"),
+    ],
+)
+def test_wrong_params_are_refused_before_any_work(
+    project: Path, old: str, new: str, message: str
+) -> None:
+    text = (project / "params.yaml").read_text()
+    assert old in text
+    (project / "params.yaml").write_text(text.replace(old, new, 1))
+    stage = start(project)
+    errors = stage.communicate(timeout=60)[1]
+    assert stage.returncode == 1
+    assert message in errors
+    assert "Traceback" not in errors
+    assert not (project / "started").exists()
+
+
+def test_a_missing_dependency_is_named_with_what_makes_it(project: Path) -> None:
+    (project / "data" / "gather").rmdir()
+    stage = start(project)
+    assert "data/gather does not exist; run `dvc repro extract`" in stage.communicate(timeout=60)[1]
+    assert stage.returncode == 1
+
+
+def test_sigterm_exits_143(project: Path) -> None:
+    (project / "seconds").write_text("60")
+    stage = start(project)
+    wait_for(project / "started")
+    stage.send_signal(signal.SIGTERM)
+    stage.communicate(timeout=20)
+    assert stage.returncode == 143
+
+
+def test_a_stage_ends_with_its_parent(project: Path) -> None:
+    """The parent is killed as `dvc` may be: without a chance to end its child."""
+    (project / "seconds").write_text("60")
+    code = "import subprocess, sys; subprocess.run([sys.executable, '-m', 'toy'])"
+    parent = start(project, sys.executable, "-c", code)
+    wait_for(project / "started")
+    [child] = psutil.Process(parent.pid).children()
+    parent.kill()
+    parent.wait()
+    assert psutil.wait_procs([child], timeout=20)[0] == [child]
+
+
+def test_only_one_process_runs_a_stage(tmp_path: Path, paths: Paths, monkeypatch) -> None:
+    monkeypatch.setattr(process, "LOCK_WAIT_S", 0.3)
+    with process._only_one("extract", paths):
+        with process._only_one("filter", paths):
+            pass
+        with (
+            pytest.raises(LLMError, match="another process runs this stage"),
+            process._only_one("extract", paths),
+        ):
+            pass
+    with process._only_one("extract", paths):
+        pass
+
+
+def test_deps_have_their_paths_filled_in(paths: Paths, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert f"{paths.data}/gather" in stage_deps("extract", paths)
+
+
+def test_metrics_are_flattened_to_numbers() -> None:
+    assert flatten({"a": {"b": 1, "c": "text"}, "d": 2.5, "e": True}) == {"a/b": 1.0, "d": 2.5}
+
+
+def test_workers_are_a_whole_number(monkeypatch) -> None:
+    monkeypatch.setenv("LLM_WORKERS", "3")
+    assert worker_count() == 3
+    monkeypatch.setenv("LLM_WORKERS", "many")
+    with pytest.raises(ConfigError, match="LLM_WORKERS='many' must be a whole number"):
+        worker_count()

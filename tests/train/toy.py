@@ -1,0 +1,80 @@
+"""A tiny language-model job that tests of the loop share, in one process or under torchrun."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from llm.config.model import ModelConfig
+from llm.config.train import OptimConfig, TrainConfig
+from llm.data.batch import Batch
+from llm.model.transformer import LanguageModel, flops_per_token, initialise
+from llm.train.distributed import ranks
+from llm.train.loop import Job, Outcome, train
+from llm.train.next_token import next_token_loss
+
+SHAPE = ModelConfig(
+    block_size=16,
+    n_layer=2,
+    n_head=2,
+    n_kv_head=1,
+    n_embd=16,
+    n_inner=32,
+    rope_base=10_000.0,
+    norm_eps=1e-5,
+    tie_embeddings=True,
+)
+VOCAB = 50
+
+
+class Patterns:
+    """Rows of a repeating pattern, some targets masked out: uneven units per micro-batch."""
+
+    def __init__(self, n_steps: int, micros_per_step: int, micro_batch_size: int) -> None:
+        self.n_steps, self.micros_per_step = n_steps, micros_per_step
+        self.micro_batch_size = micro_batch_size
+
+    def micro_batch(self, step: int, index: int) -> Batch:
+        first = (step * self.micros_per_step + index) * self.micro_batch_size
+        rows = [
+            [(i * i + i * t) % VOCAB for t in range(17)]
+            for i in (n % 48 for n in range(first, first + self.micro_batch_size))
+        ]
+        ids = torch.tensor(rows)
+        mask = (ids[:, 1:] + ids[:, :1]) % 3 > 0
+        inputs = {"ids": ids[:, :-1], "targets": ids[:, 1:], "loss_mask": mask}
+        return Batch(inputs, int(mask.sum()), ids[:, 1:].numel())
+
+
+def config(**changes) -> TrainConfig:
+    optim = {"lr": 1e-2, "min_lr_frac": 0.1, "warmup_frac": 0.1, "weight_decay": 0.1}
+    optim |= {"beta1": 0.9, "beta2": 0.95, "grad_clip": 1.0}
+    values = {
+        "optim": OptimConfig(**(optim | changes.pop("optim", {}))),
+        "precision": "fp32",
+        "device": "cpu",
+        "compile": False,
+        "micro_batch_size": 4,
+        "eval_interval": 5,
+        "eval_batches": 2,
+        "checkpoint_interval": 4,
+        "log_interval": 1,
+        "seed": 1,
+    }
+    return TrainConfig(**(values | changes))
+
+
+def run(
+    work: Path, batches: Patterns, settings: TrainConfig, log=lambda step, metrics: None
+) -> tuple[LanguageModel, Outcome]:
+    model = LanguageModel(SHAPE, VOCAB)
+    initialise(model, 1)
+    val = [Patterns(1, 4, 4).micro_batch(1000 + i, 0) for i in range(3)]
+    job = Job("toy", model, next_token_loss, batches, val, flops_per_token(model, 16))
+    with ranks(settings.device) as own:
+        return model, train(job, settings, own, work, log)
+
+
+if __name__ == "__main__":  # under torchrun: train and save the weights
+    model, outcome = run(Path(sys.argv[1]) / "work", Patterns(6, 4, 4), config())
+    torch.save((model.state_dict(), outcome.history), Path(sys.argv[1]) / f"{sys.argv[2]}.pt")

@@ -88,6 +88,12 @@ class EngineLM(TemplateLM):
             return self.tok_encode(context), self.engine.tokenizer.encode(continuation)
         return super()._encode_pair(context, continuation)
 
+    def loglikelihood(
+        self, requests: list[Instance], disable_tqdm: bool = True
+    ) -> list[tuple[float, bool]]:
+        """Log-probability of each (context, continuation) in nats, without a progress bar."""
+        return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
+
     def _loglikelihood_tokens(
         self, requests: list[TokenRequest], disable_tqdm: bool = False, **kwargs: Any
     ) -> list[tuple[float, bool]]:

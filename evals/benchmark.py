@@ -17,7 +17,7 @@ special token of the chat format, and giving it those would only lower its score
 
 import logging
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lm_eval import evaluator
 from lm_eval.api.task import ConfigurableTask
@@ -199,9 +199,9 @@ def _choice_row(task: ConfigurableTask, sample: dict[str, Any]) -> dict[str, Any
         logps = [logp / len(choice) for logp, choice in pairs]
     return {
         "id": item["id"],
-        "prompt": item["summary"] if task.multiple_input else item["question"],
-        "reference": item["choices"][item["answer"]],
-        "answer": item["choices"][logps.index(max(logps))],
+        "prompt": item["summary"] if task.multiple_input else item["question"].strip(),
+        "reference": item["choices"][item["answer"]].strip(),
+        "answer": item["choices"][logps.index(max(logps))].strip(),
     }
 
 
@@ -216,8 +216,7 @@ def _exact(scores: dict[str, Score]) -> list[list[float]]:
 
 def _is_question(task: ConfigurableTask) -> bool:
     """Whether the model is to answer, rather than to read a document."""
-    kind: Literal["generate_until"] | str | None = task.OUTPUT_TYPE
-    return kind == "generate_until"
+    return task.OUTPUT_TYPE == "generate_until"
 
 
 def _summary(scores: dict[str, Score]) -> str:

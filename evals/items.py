@@ -5,7 +5,6 @@ one split, `test`. Items and distractors are drawn by hash, so that adding a doc
 changes few items, and are the same for every model.
 """
 
-import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable
@@ -16,6 +15,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from datasets import Dataset
 
+from evals.order import order
 from llm.data.conversations import is_correct, read_conversations
 
 OPTIONS = 4
@@ -109,11 +109,6 @@ def read_entries(heldout: Path) -> list[Entry]:
         if _within(heading, HEADING_CHARACTERS) and _within(summary, SUMMARY_CHARACTERS):
             entries.setdefault(summary, Entry(row["id"], meta["kind"], heading, summary))
     return list(entries.values())
-
-
-def order(seed: int, *parts: str) -> bytes:
-    """A sort key that shuffles the same way on every machine."""
-    return hashlib.sha256("\0".join((str(seed), *parts)).encode()).digest()
 
 
 def _choices(entries: Iterable[Entry], limit: int, seed: int) -> list[tuple[Entry, list[Entry]]]:

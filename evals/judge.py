@@ -21,8 +21,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from evals.items import order
 from evals.judges import Judge, Question, Verdict, Winner, build_judge, endpoint_key
+from evals.order import order
 from evals.significance import bootstrap_interval, mean_stderr
 from llm.config.evaluation import JudgeConfig
 from llm.data.conversations import (

@@ -18,6 +18,7 @@ STAGES = (
 PACKAGES = ("llm", "evals", "flows")
 # Whole-file validation refuses and never changes a result, so it is no stage's dependency.
 NOT_DEPS = {("llm/process.py", "llm/config/params.py")}
+BY_NAME = {"evals/benchmark.py": ["evals/items.py"]}  # the tasks' YAML files name its functions
 
 
 def module_file(name: str) -> Path | None:
@@ -39,6 +40,7 @@ def imported(path: Path) -> frozenset[Path]:
         files = [module_file(name) for name in names if name.split(".")[0] in PACKAGES]
         found |= {file for file in files if file}
     own = path.relative_to(ROOT).as_posix()
+    found |= {ROOT / name for name in BY_NAME.get(own, [])}
     return frozenset(f for f in found if (own, f.relative_to(ROOT).as_posix()) not in NOT_DEPS)
 
 
@@ -67,7 +69,9 @@ def stage_file(name: str) -> Path:
 
 
 def code_deps(name: str) -> list[str]:
-    return [dep for dep in GRAPH[name]["deps"] if dep.split("/")[0] in PACKAGES]
+    """The deps that are Python files or packages; evals/tasks and evals/rubrics are data."""
+    ours = [dep for dep in GRAPH[name]["deps"] if dep.split("/")[0] in PACKAGES]
+    return [dep for dep in ours if dep.endswith(".py") or list((ROOT / dep).glob("*.py"))]
 
 
 def covers(dep: str, file: str) -> bool:

@@ -40,7 +40,7 @@ def band_keys(texts: Sequence[Sequence[str]], config: DedupConfig) -> np.ndarray
     sets = [shingles(text, config.shingle_words) for text in texts]
     minhash = rensa.RMinHash  # pyright: ignore[reportAttributeAccessIssue] (a compiled module)
     digests = minhash.digests_from_token_sets(sets, rows, config.seed)
-    signatures = np.array(digests, np.uint32).reshape(len(texts), config.bands, -1)
+    signatures = np.array(digests, np.uint32).reshape(-1, config.bands, config.rows_per_band)
     return _hash_rows(signatures)
 
 

@@ -8,6 +8,7 @@ functions do not. Private modules do: large packages keep their public API's tex
 
 import ast
 import importlib.util
+import os
 import sysconfig
 import warnings
 from collections.abc import Iterator
@@ -79,12 +80,19 @@ def _package_root(source: PythonDocsSource, name: str) -> Path:
 
 def _files_below(top: Path, root: Path, source: str) -> Iterator[PythonFile]:
     """The files of `top` outside test folders; modules are named from `root`."""
-    paths = [top] if top.is_file() else top.rglob("*.py")
+    paths = [top] if top.is_file() else _walk(top)
     named = sorted((path.relative_to(root).with_suffix("").parts, path) for path in paths)
     for parts, path in named:
-        if SKIPPED_FOLDERS.isdisjoint(parts) and not _is_test(parts[-1]):
+        if not _is_test(parts[-1]):
             module = parts[:-1] if parts[-1] == "__init__" else parts
             yield PythonFile(path, ".".join(module), source)
+
+
+def _walk(top: Path) -> Iterator[Path]:
+    """The Python files below a folder, without entering folders that are skipped."""
+    for folder, subfolders, names in os.walk(top):
+        subfolders[:] = [name for name in subfolders if name not in SKIPPED_FOLDERS]
+        yield from (Path(folder, name) for name in names if name.endswith(".py"))
 
 
 def _is_test(name: str) -> bool:

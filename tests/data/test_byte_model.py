@@ -3,11 +3,12 @@
 import math
 import random
 
+import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from llm.data.byte_model import ByteModel
+from llm.data.byte_model import ByteModel, _interpolate
 
 
 def test_an_untrained_model_needs_eight_bits_per_byte_and_end():
@@ -27,6 +28,13 @@ def test_witten_bell_by_hand():
     first = (1 + (1 + a0) / 2) / 2  # a after (end, end)
     end = (1 + 2 * end0) / 4 / 2  # the end after (end, a), where only a was seen
     assert model.bits(["a"]) == pytest.approx(-math.log2(first) - math.log2(end))
+
+
+@given(st.lists(st.integers(0, 5), min_size=4, max_size=4))
+def test_the_chances_of_all_bytes_sum_to_one(counts: list[int]):
+    chances = _interpolate(np.array([counts]), np.array([0.1, 0.2, 0.3, 0.4]))
+    assert chances.sum() == pytest.approx(1)
+    assert (chances > 0).all()
 
 
 def test_text_like_the_training_text_takes_fewer_bits():

@@ -39,7 +39,9 @@ def test_a_slice_is_that_of_the_joined_documents(
     assert len(shards) == len(stream)
     assert shards[span[0] : span[1]].tolist() == stream[span[0] : span[1]]
     counts = [read_header(path).count for path in sorted(folder.iterdir())]
-    assert counts == [size] * (len(stream) // size) + [len(stream) % size] * (len(stream) % size > 0)
+    assert counts == [size] * (len(stream) // size) + [len(stream) % size] * (
+        len(stream) % size > 0
+    )
 
 
 def test_a_small_vocabulary_takes_two_bytes_per_id(tokenizer: Tokenizer, tmp_path: Path):
@@ -50,7 +52,7 @@ def test_a_small_vocabulary_takes_two_bytes_per_id(tokenizer: Tokenizer, tmp_pat
 
 def test_another_tokenizer_is_refused(tokenizer: Tokenizer, tmp_path: Path):
     write(tmp_path, [[1, 2, 3]], 10, tokenizer)
-    with pytest.raises(DataError, match="made by tokenizer .* not by the given 000000000000"):
+    with pytest.raises(DataError, match=r"made by tokenizer .* not by the given 000000000000"):
         TokenShards(tmp_path, "0" * 64)
 
 

@@ -242,9 +242,11 @@ def test_a_failing_request_is_tried_again(endpoint, tmp_path: Path, key: None) -
 def test_an_endpoint_that_refuses_ends_the_stage_with_its_address(
     endpoint, tmp_path: Path, key: None, status: int
 ) -> None:
-    with endpoint(lambda *shown: status) as server:
-        with pytest.raises(EvaluationError, match=f"judge.base_url={server.base_url}"):
-            judge_at(server.base_url, tmp_path).compare(QUESTIONS)
+    with (
+        endpoint(lambda *shown: status) as server,
+        pytest.raises(EvaluationError, match=f"judge.base_url={server.base_url}"),
+    ):
+        judge_at(server.base_url, tmp_path).compare(QUESTIONS)
 
 
 def test_the_whole_stage_runs_with_an_endpoint(endpoint, world: Paths, key: None) -> None:

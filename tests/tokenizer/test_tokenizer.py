@@ -16,7 +16,10 @@ from llm.tokenizer.bpe import save_tokenizer, train_tokenizer
 from llm.tokenizer.chat import SPECIALS
 from llm.tokenizer.load import Tokenizer
 
-TEXTS = ["Return 12345 of `pathlib.Path`, don't   wait.\n\n    x_train = None\r\n", "Größe 漢字 🙂\t"] * 5
+TEXTS = [
+    "Return 12345 of `pathlib.Path`, don't   wait.\n\n    x_train = None\r\n",
+    "Größe 漢字 🙂\t",
+] * 5
 CONFIG = TokenizerConfig(vocab_size=330, sample_bytes=10_000, min_frequency=2, max_digits=2)
 CHAT = [
     {"role": "system", "content": "Be brief."},

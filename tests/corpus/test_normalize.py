@@ -1,0 +1,27 @@
+"""One form of a text."""
+
+import unicodedata
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm.corpus.normalize import normalize
+
+MESSY = st.text(st.one_of(st.characters(), st.sampled_from("\r\n\t \x00\u0301e\ufeff\x85\xa0")))
+
+
+@given(MESSY)
+def test_normalizing_twice_changes_nothing_more(text: str):
+    assert normalize(normalize(text)) == normalize(text)
+
+
+@given(MESSY)
+def test_what_is_left_is_nfc_without_control_characters(text: str):
+    done = normalize(text)
+    assert unicodedata.is_normalized("NFC", done)
+    assert not [c for c in done if unicodedata.category(c) == "Cc" and c not in "\n\t"]
+    assert all(line == line.rstrip() for line in done.split("\n"))
+
+
+def test_line_ends_space_and_composition_by_hand():
+    assert normalize("\ufeffa \t\r\n\r\n  e\u0301\x00x\rb\n ") == "a\n\n  éx\nb"

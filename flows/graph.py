@@ -56,14 +56,12 @@ def read_graph(folder: Path) -> Graph:
     """The graph of the DVC project in `folder`; ConfigError when dvc.yaml is not usable."""
     try:
         with Repo(str(folder)) as repo:
-            graph = repo.index.graph
-            ordered = networkx.lexicographical_topological_sort(
-                graph.reverse(copy=True), key=lambda stage: stage.addressing
+            # without what `dvc add` tracks: nothing makes it
+            graph = networkx.DiGraph(
+                (stage.name, need.name) for stage, need in repo.index.graph.edges
             )
-            needs = {
-                stage.addressing: sorted(need.addressing for need in graph.successors(stage))
-                for stage in ordered
-            }
+            ordered = networkx.lexicographical_topological_sort(graph.reverse(copy=False))
+            needs = {stage: sorted(graph.successors(stage)) for stage in ordered}
     except DvcException as error:
         raise ConfigError(f"{folder}: DVC cannot read the graph: {error}") from None
     grouped = {stage for stages in GROUPS.values() for stage in stages}

@@ -20,9 +20,8 @@ from llm.files import (
 def test_a_failed_folder_leaves_the_old_one_and_nothing_else(tmp_path: Path) -> None:
     with write_dir(tmp_path / "out") as folder:
         (folder / "a").write_text("good")
-    with pytest.raises(RuntimeError), write_dir(tmp_path / "out") as folder:
-        (folder / "a").write_text("half")
-        raise RuntimeError
+    with pytest.raises(FileNotFoundError), write_dir(tmp_path / "out") as folder:
+        (folder / "none" / "a").write_text("half")
     assert (tmp_path / "out" / "a").read_text() == "good"
     assert os.listdir(tmp_path) == ["out"]
 

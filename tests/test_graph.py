@@ -11,10 +11,25 @@ from llm.config.params import Params
 from tests.conftest import ROOT
 
 GRAPH = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-STAGES = (
-    "gather extract filter dedup decontaminate tokenizer tokenize pretrain instructions sft "
-    "preferences reward dpo benchmark judge report register"
-).split()
+STAGES = [
+    "gather",
+    "extract",
+    "filter",
+    "dedup",
+    "decontaminate",
+    "tokenizer",
+    "tokenize",
+    "pretrain",
+    "instructions",
+    "sft",
+    "preferences",
+    "reward",
+    "dpo",
+    "benchmark",
+    "judge",
+    "report",
+    "register",
+]
 PACKAGES = ("llm", "evals", "flows")
 # Whole-file validation refuses and never changes a result, so it is no stage's dependency.
 NOT_DEPS = {("llm/process.py", "llm/config/params.py")}

@@ -1,5 +1,7 @@
 """Small inputs for the corpus stages' tests."""
 
+import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,15 +11,23 @@ from llm.corpus.documents import EXTRACTED, Row, document_id, dump_meta, write_s
 from llm.files import fingerprint
 from llm.process import Context
 
-WORDS = (
-    "array axis buffer class default element file graph header index join key list matrix "
-    "number object path query return string table union value window"
-).split()
+WORDS = [
+    "array",
+    "buffer",
+    "element",
+    "file",
+    "graph",
+    "index",
+    "list",
+    "matrix",
+    "value",
+    "window",
+]
 
 
 def prose(number: int, length: int = 30) -> str:
     """English-looking text; texts of different numbers share no long run of words."""
-    picked = (WORDS[(number * 7 + step * (number % 11 + 1)) % len(WORDS)] for step in range(length))
+    picked = random.Random(number).choices(WORDS, k=length)
     return f"Return item {number} of the " + " ".join(f"{word}{number}" for word in picked) + "."
 
 
@@ -59,7 +69,8 @@ def text_row(name: str, text: str) -> Row:
 
 
 def put(folder: Path, rows: list[Row], shard_bytes: int = 20_000) -> None:
-    """Write rows as the shards that a former stage left."""
+    """Write rows as the shards that a former stage left, in place of any others."""
+    shutil.rmtree(folder, ignore_errors=True)
     write_shards(folder, rows, EXTRACTED, shard_bytes)
 
 

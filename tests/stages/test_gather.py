@@ -15,13 +15,13 @@ from tests.stages.corpus_inputs import assert_same_outs, context
 @pytest.fixture
 def docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PythonDocsSource:
     """A package of five large modules and one that does not parse."""
+    package = tmp_path / "lib" / "zpackage"
+    package.mkdir(parents=True)
     for number in range(5):
         code = "".join(f'def f{n}():\n    """Doc {number} {n}."""\n' for n in range(20))
-        path = tmp_path / "lib" / "zpackage" / f"m{number}.py"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(code + "#" * 600_000)
-    (path.parent / "broken.py").write_text("def")
-    (path.parent / "__init__.py").write_text("")
+        (package / f"m{number}.py").write_text(code + "#" * 600_000)
+    (package / "broken.py").write_text("def")
+    (package / "__init__.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path / "lib")
     return PythonDocsSource(kind="python_docs", name="docs", stdlib=False, packages=["zpackage"])
 

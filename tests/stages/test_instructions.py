@@ -66,8 +66,8 @@ def test_extra_conversations_join_the_training(corpus: Paths, tmp_path: Path):
 def test_a_bad_extra_row_or_a_corpus_without_objects_is_one_error(corpus: Paths, tmp_path: Path):
     path = tmp_path / "more.jsonl"
     path.write_text("{}")
+    config = CONFIG.model_copy(update={"extra": [str(path)]})
     with pytest.raises(DataError, match=r"more\.jsonl:1: a row needs"):
-        config = CONFIG.model_copy(update={"extra": [str(path)]})
         run(context("instructions", corpus), instructions=config)
     put(corpus.stage("decontaminate") / "heldout", [text_row("a.txt", prose(1))])
     with pytest.raises(DataError, match="and 0 for the test"):

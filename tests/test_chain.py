@@ -1,0 +1,270 @@
+"""The whole chain at smoke size, as a person runs it: `dvc repro` in a copy of the project."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from llm.config.presets import apply_preset
+from llm.files import fingerprint
+from tests.conftest import ROOT
+from tests.test_graph import STAGES
+
+pytestmark = pytest.mark.chain
+TRAINING = {"pretrain": "base", "sft": "sft", "dpo": "dpo"}
+
+
+class Project:
+    """A copy of the working tree as a git repository of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.env = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "LLM_TRACKING": "on",
+            "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/.llm/mlflow.db",
+        }
+
+    def run(self, *command: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=timeout
+        )
+
+    def check(self, *command: str, timeout: float = 300) -> str:
+        done = self.run(*command, timeout=timeout)
+        assert done.returncode == 0, (
+            f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        )
+        return done.stdout
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        text = (self.folder / file).read_text()
+        assert old in text, f"{old!r} is not in {file}"
+        (self.folder / file).write_text(text.replace(old, new, 1))
+
+    def metrics(self, stage: str) -> dict:
+        return json.loads((self.folder / "metrics" / f"{stage}.json").read_text())
+
+    def would_run(self) -> list[str]:
+        """The stages that `dvc repro` would run now."""
+        lines = self.check("dvc", "repro", "--dry").splitlines()
+        return [line.split("'")[1] for line in lines if line.startswith("Running stage")]
+
+    def model(self, name: str) -> str:
+        return fingerprint(self.folder / "models" / name)
+
+
+def copy_of_the_tree(folder: Path) -> Project:
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    for name in listed:
+        if (ROOT / name).is_file() and not name.startswith("tests/"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    project = Project(folder)
+    text = apply_preset((ROOT / "params.yaml").read_text(), "smoke", ROOT / "presets")
+    (folder / "params.yaml").write_text(text)
+    project.check("git", "init", "-q")
+    project.check("git", "config", "user.email", "test@example.org")
+    project.check("git", "config", "user.name", "test")
+    project.check("git", "add", "-A")
+    project.check("git", "commit", "-qm", "start")
+    return project
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """The project after one `dvc repro` at smoke size."""
+    project = copy_of_the_tree(tmp_path_factory.mktemp("chain"))
+    project.check("dvc", "repro", timeout=900)
+    project.check("git", "add", "-A")
+    project.check("git", "commit", "-qm", "smoke run")
+    yield project
+    for process in psutil.process_iter(["cwd"]):  # the sender, if it is still delivering
+        if process.info["cwd"] == str(project.folder):
+            process.wait(60)
+
+
+def test_every_stage_wrote_metrics_and_timings(project: Project) -> None:
+    for stage in STAGES:
+        assert project.metrics(stage), stage
+        timings = json.loads((project.folder / "timings" / f"{stage}.json").read_text())
+        assert timings["wall_s"] > 0
+
+
+def test_every_gathered_document_is_accounted_for(project: Project) -> None:
+    """Kept, or dropped by a named stage for a named reason: by id, not only by number."""
+
+    def ids(pattern: str, column: str = "id") -> set[str]:
+        files = sorted((project.folder / "data").glob(pattern))
+        assert files, pattern
+        return {
+            value
+            for file in files
+            for value in pq.read_table(file, columns=[column])[column].to_pylist()
+        }
+
+    clusters = [pq.read_table(project.folder / "data" / "dedup" / "clusters.parquet")]
+    duplicates = {
+        row["id"] for table in clusters for row in table.to_pylist() if row["id"] != row["kept_id"]
+    }
+    gathered = ids("gather/*.parquet")
+    failed, rejected = ids("extract/failed.parquet"), ids("filter/rejected/*.parquet")
+    kept, heldout = ids("decontaminate/kept/*.parquet"), ids("decontaminate/heldout/*.parquet")
+    contaminated = ids("decontaminate/contamination.parquet", "document_id")
+    assert len(gathered) == project.metrics("gather")["documents"]
+    parts = [failed, rejected, duplicates, contaminated, heldout, kept]
+    assert set.union(*parts) == gathered
+    assert sum(map(len, parts)) == len(gathered)
+
+
+def test_held_out_objects_are_not_trained_on(project: Project) -> None:
+    def objects(part: str) -> set[str]:
+        files = (project.folder / "data" / "decontaminate" / part).glob("*.parquet")
+        return {json.loads(m)["top"] for f in files for m in pq.read_table(f)["meta"].to_pylist()}
+
+    assert objects("heldout")
+    assert not objects("heldout") & objects("kept")
+
+
+def test_a_second_repro_does_nothing(project: Project) -> None:
+    started = time.monotonic()
+    output = project.check("dvc", "repro")
+    seconds = time.monotonic() - started
+    assert "Running stage" not in output
+    assert "up to date" in output
+    assert seconds < 20  # a generous bound: README has the measured figure
+
+
+def test_only_the_descendants_of_a_change_rerun(project: Project) -> None:
+    assert project.would_run() == []
+    project.edit("params.yaml", "  beta: 0.1", "  beta: 0.2")
+    assert set(project.would_run()) == {"dpo", "benchmark", "judge", "report", "register"}
+    assert "dpo.beta" in project.check("dvc", "params", "diff")
+    project.edit("params.yaml", "  beta: 0.2", "  beta: 0.1")
+    [rubric] = (project.folder / "evals" / "rubrics").glob("*.md")
+    before = rubric.read_text()
+    rubric.write_text(before + "\nBe brief.\n")
+    assert set(project.would_run()) == {"judge", "report"}
+    rubric.write_text(before)
+    assert project.would_run() == []
+
+
+def test_dvc_shows_the_graph_the_metrics_and_the_plots(project: Project) -> None:
+    graph = project.check("dvc", "dag")
+    assert all(stage in graph for stage in STAGES)
+    assert "metrics/pretrain.json" in project.check("dvc", "metrics", "show")
+    page = project.check("dvc", "plots", "show", "--out", ".llm/plots").strip()
+    html = (project.folder / ".llm" / "plots" / "index.html").read_text()
+    assert page.endswith("index.html")
+    assert all(name in html for name in ("corpus funnel", "pretrain loss", "sft loss", "dpo loss"))
+
+
+@pytest.mark.parametrize("stage", TRAINING)
+def test_killed_training_resumes_to_the_same_bytes(project: Project, stage: str) -> None:
+    """SIGKILL of the whole process group after the first checkpoint, then `dvc repro`."""
+    model = TRAINING[stage]
+    undisturbed = project.model(model)
+    force = ["dvc", "repro", "--force", "--single-item", "--no-run-cache", stage]
+    running = subprocess.Popen(
+        force,
+        cwd=project.folder,
+        env=project.env,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    work = project.folder / ".llm" / "work"
+    while not list(work.glob(f"{stage}-*/checkpoint.pt")):
+        assert running.poll() is None, "it ended before its first checkpoint was seen"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    assert not (project.folder / "models" / model).exists()
+    resumed = project.run("dvc", "repro", "--no-run-cache", stage)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resuming after step" in resumed.stdout + resumed.stderr
+    assert project.model(model) == undisturbed
+    assert not list(work.glob(f"{stage}-*"))
+    assert project.check("dvc", "repro").count("Running stage") == 0
+
+
+def test_the_registered_candidate_answers(project: Project) -> None:
+    code = (
+        "import mlflow; model = mlflow.pyfunc.load_model('models:/llm@candidate');"
+        "print(len(model.predict(['How do I import `array` from `numpy`?'])))"
+    )
+    assert project.check(sys.executable, "-c", code).strip().endswith("1")
+    version = json.loads((project.folder / "data" / "register" / "version.json").read_text())
+    assert version["name"] == "llm"
+
+
+def test_mlflow_has_a_parent_run_and_a_child_per_stage(project: Project) -> None:
+    code = """
+import json, time, mlflow
+for _ in range(60):
+    runs = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    stages = [r for r in runs if r.data.tags.get("stage")]
+    parents = [r for r in runs if not r.data.tags.get("mlflow.parentRunId")]
+    if len({r.data.tags["stage"] for r in stages}) == 17 and all(p.info.status != "RUNNING" for p in parents):
+        break
+    time.sleep(1)
+pretrain = next(r for r in stages if r.data.tags["stage"] == "pretrain" and r.info.status == "FINISHED")
+data = pretrain.data
+print(json.dumps({
+    "stages": sorted({r.data.tags["stage"] for r in stages}),
+    "status": [p.info.status for p in parents],
+    "metrics": sorted(data.metrics), "params": sorted(data.params), "tags": sorted(data.tags),
+}))
+"""
+    seen = json.loads(project.check(sys.executable, "-c", code).strip().splitlines()[-1])
+    assert seen["stages"] == sorted(STAGES)
+    assert "RUNNING" not in seen["status"]
+    assert {"train/loss", "val/loss", "val/bpb"} <= set(seen["metrics"])
+    assert "pretrain.batch_tokens" in seen["params"]
+    assert any("commit" in tag for tag in seen["tags"])
+
+
+def test_the_report_stands_alone(project: Project) -> None:
+    html = (project.folder / "reports" / "report.html").read_text()
+    assert "<svg" in html
+    assert 'src="http' not in html
+    assert 'href="http' not in html.replace('href="https://arxiv.org', "")
+
+
+def test_the_command_line_generates_and_chats(project: Project) -> None:
+    llm = [sys.executable, "-m", "llm.cli"]
+    assert project.check(*llm, "generate", "numpy.array(", "--max-new-tokens", "8").startswith(
+        "numpy.array("
+    )
+    chat = subprocess.run(
+        [*llm, "chat", "--max-new-tokens", "8"],
+        cwd=project.folder,
+        env=project.env,
+        input="What is `x`?\n/quit\n",
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert chat.stdout.strip()
+    wrong = project.run(*llm, "generate", "x", "--model", "nonesuch")
+    assert wrong.returncode == 1
+    assert "no model folder models/nonesuch" in wrong.stderr
+    assert "Traceback" not in wrong.stderr

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import networkx
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
+from dvc.stage import PipelineStage
 
 from llm.errors import ConfigError
 
@@ -56,10 +57,14 @@ def read_graph(folder: Path) -> Graph:
     """The graph of the DVC project in `folder`; ConfigError when dvc.yaml is not usable."""
     try:
         with Repo(str(folder)) as repo:
-            # without what `dvc add` tracks: nothing makes it
-            graph = networkx.DiGraph(
-                (stage.name, need.name) for stage, need in repo.index.graph.edges
-            )
+            # what `dvc add` tracks is in DVC's graph too, but nothing makes it
+            names = {
+                stage: stage.name
+                for stage in repo.index.graph.nodes
+                if isinstance(stage, PipelineStage)
+            }
+            stages = repo.index.graph.subgraph(names)
+            graph: Any = networkx.relabel_nodes(stages, names)
             ordered = networkx.lexicographical_topological_sort(graph.reverse(copy=False))
             needs = {stage: sorted(graph.successors(stage)) for stage in ordered}
     except DvcException as error:

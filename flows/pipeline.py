@@ -32,19 +32,19 @@ from llm.tracking.spool import recording_pipeline, tracking_is_on, tracking_uri
 Needs = dict[str, list[str]]  # stage -> the stages before it, in an order that works
 
 
-@flow(name="corpus")
+@flow(name="corpus", flow_run_name="corpus")
 def corpus(needs: Needs, run: Run) -> None:
     """Raw text to token shards."""
     run_stages(needs, run)
 
 
-@flow(name="training")
+@flow(name="training", flow_run_name="training")
 def training(needs: Needs, run: Run) -> None:
     """Token shards to the aligned model."""
     run_stages(needs, run)
 
 
-@flow(name="evaluation")
+@flow(name="evaluation", flow_run_name="evaluation")
 def evaluation(needs: Needs, run: Run) -> None:
     """Models to scores, report and registry."""
     run_stages(needs, run)
@@ -73,7 +73,12 @@ def build_llm(
         graph = read_graph(tree.folder).upto(upto)
         spool = root / ".llm" / "tracking" / f"flow-{run_id}-{flow_run.run_count}"
         environment = _environment(spool)
-        run = Run(folder=tree.folder, environment=environment, stage_timeout_s=stage_timeout_s)
+        run = Run(
+            flow_run_id=run_id,
+            folder=tree.folder,
+            environment=environment,
+            stage_timeout_s=stage_timeout_s,
+        )
         runner: Any = ThreadPoolTaskRunner(max_workers=stages_at_once)  # Prefect's types refuse it
         values = read_yaml(tree.folder / "params.yaml")
         tags = {"branch": tree.branch, "prefect_flow_run": run_id, **_commit_tag(tree)}

@@ -10,4 +10,4 @@ if __name__ == "__main__":
     deployment = RunnerDeployment.from_flow(
         build_llm, "default", entrypoint_type=EntrypointType.MODULE_PATH
     )
-    serve(deployment, print_starting_message=False)
+    serve(deployment, pause_on_shutdown=False, print_starting_message=False)

@@ -14,6 +14,7 @@ from flows.command import run_command
 class Run(BaseModel):
     """What every stage of one pipeline run is given."""
 
+    flow_run_id: str  # the whole chain's, above the sub-flow's
     folder: Path  # the worktree
     environment: dict[str, str]  # added to the process's own
     stage_timeout_s: float | None
@@ -21,14 +22,18 @@ class Run(BaseModel):
 
 @task(name="stage", task_run_name="{stage}", cache_policy=NO_CACHE)  # DVC is the only cache
 def run_stage(stage: str, run: Run) -> None:
-    """`dvc repro` of this stage alone, its output in the run's log; CommandError when it fails."""
-    logger = get_run_logger()
+    """`dvc repro` of this stage alone; CommandError when it fails.
+
+    Its output is in the log of the task run and, so that the whole chain can be read in
+    one place, of the whole chain's run instead of the sub-flow's.
+    """
+    logger = get_run_logger(flow_run_id=run.flow_run_id)
     # `python` in dvc.yaml is the interpreter that runs this flow
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     run_command(
         [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", stage],
         run.folder,
         {"PATH": path, "PYTHONUNBUFFERED": "1", **run.environment},
-        logger.info,
+        lambda line: logger.info("%s | %s", stage, line),
         run.stage_timeout_s,
     )

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
 
+from llm.tied import tie_to_parent
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -20,8 +22,9 @@ def map_shards(
     if workers <= 1 or len(listed) <= 1:
         yield from map(function, listed)
         return
-    context = multiprocessing.get_context("forkserver")  # fork is unsafe beside threads
-    with ProcessPoolExecutor(min(workers, len(listed)), mp_context=context) as pool:
+    context = multiprocessing.get_context("spawn")  # fork is unsafe beside threads
+    size = min(workers, len(listed))
+    with ProcessPoolExecutor(size, mp_context=context, initializer=tie_to_parent) as pool:
         try:
             yield from pool.map(function, listed)
         except BaseException:

@@ -6,13 +6,11 @@
 calls `run(ctx, dedup=...)` and writes the metrics that it returns.
 """
 
-import ctypes
 import fcntl
 import hashlib
 import json
 import logging
 import os
-import platform
 import resource
 import shutil
 import signal
@@ -28,6 +26,7 @@ from llm.config.base import Section, load_section, read_yaml
 from llm.config.paths import Paths
 from llm.errors import ConfigError, LLMError
 from llm.files import fingerprint, write_json
+from llm.tied import tie_to_parent
 from llm.tracking.spool import Recorder, recording
 
 PARAMS = Path("params.yaml")
@@ -60,7 +59,7 @@ class Context:
 def main(name: str, run: Callable[..., dict[str, Any]], **sections: type[Section]) -> None:
     """Run a stage as its own process and exit: 0 done, 1 a person's error, 143 terminated."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    _die_with_parent()
+    tie_to_parent()
     signal.signal(signal.SIGTERM, _terminate)
     try:
         _validate_everything()
@@ -142,9 +141,10 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
 
 
 def _usage(wall_s: float) -> dict[str, float]:
+    """Seconds, and memory as an upper bound: own peak, and the largest child's per worker."""
     own = resource.getrusage(resource.RUSAGE_SELF)
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    kib = max(own.ru_maxrss, children.ru_maxrss)
+    kib = own.ru_maxrss + worker_count() * children.ru_maxrss
     cpu_s = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
     return {
         "wall_s": round(wall_s, 2),
@@ -174,16 +174,6 @@ def _relaunch_under_torchrun(configs: Mapping[str, Section]) -> None:
     assert module is not None, "stages are started with `python -m`"
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={nproc}"]
     os.execv(sys.executable, [sys.executable, *torchrun, "-m", module.name])
-
-
-def _die_with_parent() -> None:
-    """Have Linux send SIGTERM when the parent (dvc, torchrun) dies, so that no orphan writes on."""
-    if platform.system() != "Linux":
-        return
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # 1 is PR_SET_PDEATHSIG
-    if os.getppid() != parent:  # it died before the call
-        sys.exit(EXIT_TERMINATED)
 
 
 def _terminate(signum: int, frame: Any) -> None:

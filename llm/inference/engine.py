@@ -185,10 +185,11 @@ class Engine:
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             ids = pad([sequences[i] for i in rows], self.tokenizer.pad_id).to(self.device)
-            logps = self.model(ids[:, :-1]).float().log_softmax(-1)  # (B, T, V)
+            logits = self.model(ids[:, :-1]).float()  # (B, T, V)
             targets = ids[:, 1:]  # (B, T)
-            taken = logps.gather(-1, targets[..., None]).squeeze(-1).cpu()
-            greedy = (logps.argmax(-1) == targets).cpu()
+            taken = logits.gather(-1, targets[..., None]).squeeze(-1)
+            taken = (taken - logits.logsumexp(-1)).cpu()
+            greedy = (logits.argmax(-1) == targets).cpu()
             for place, i in enumerate(rows):
                 n_targets = len(sequences[i]) - 1
                 results[i] = (taken[place, :n_targets], greedy[place, :n_targets])

@@ -30,7 +30,9 @@ def next_probs(logits: Float[Tensor, "b v"], sampling: SamplingConfig) -> Float[
 
 
 def draw(
-    logits: Float[Tensor, "b v"], sampling: SamplingConfig, generators: Sequence[np.random.Generator]
+    logits: Float[Tensor, "b v"],
+    sampling: SamplingConfig,
+    generators: Sequence[np.random.Generator],
 ) -> Int[Tensor, " b"]:
     """One token per row; each row draws from its own generator, so that batching changes nothing.
 

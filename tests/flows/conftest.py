@@ -1,0 +1,90 @@
+"""A small DVC project that has some of the chain's stages, in a git repository of its own."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+STAGE = """
+import sys, time
+from pathlib import Path
+from llm.config.base import read_yaml
+from llm.files import write_json, write_text
+from llm.tracking.spool import recording
+
+FAIL, SLEEP = 13, 99
+
+name = sys.argv[1]
+seed = read_yaml(Path("params.yaml"))["pretrain"]["seed"] if name == "pretrain" else 0
+with recording(name, Path(".llm"), {name: {"seed": seed}}, []) as recorder:
+    print(f"this is {name}")
+    if seed == FAIL:
+        raise SystemExit("no such luck")
+    if seed == SLEEP:
+        time.sleep(600)
+    if name in ("pretrain", "instructions"):  # each waits until the other runs as well
+        Path(f"{name}.begun").touch()
+        deadline = time.monotonic() + 60
+        while not (Path("pretrain.begun").exists() and Path("instructions.begun").exists()):
+            assert time.monotonic() < deadline, "the other stage does not run beside this one"
+            time.sleep(0.1)
+    write_text(Path("data") / name, f"{name} {seed}")
+    write_json(Path("metrics") / f"{name}.json", {"seed": seed})
+    recorder.log(0, {"seed": seed})
+"""
+
+DVC_YAML = """
+stages:
+  gather:
+    cmd: python stage.py gather
+    deps: [stage.py]
+    outs: [data/gather]
+    metrics: [{metrics/gather.json: {cache: false}}]
+  pretrain:
+    cmd: python stage.py pretrain
+    deps: [data/gather]
+    params: [pretrain]
+    outs: [data/pretrain]
+    metrics: [{metrics/pretrain.json: {cache: false}}]
+  instructions:
+    cmd: python stage.py instructions
+    deps: [data/gather]
+    outs: [data/instructions]
+    metrics: [{metrics/instructions.json: {cache: false}}]
+  report:
+    cmd: python stage.py report
+    deps: [data/pretrain, data/instructions]
+    outs: [data/report]
+    metrics: [{metrics/report.json: {cache: false}}]
+"""
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project, committed."""
+    folder = tmp_path_factory.mktemp("template")
+    (folder / "stage.py").write_text(STAGE)
+    (folder / "dvc.yaml").write_text(DVC_YAML)
+    (folder / ".gitignore").write_text(".llm/\n__pycache__/\n/data\n*.begun\n")
+    shutil.copy(ROOT / "params.yaml", folder)
+    git(folder, "init", "--quiet")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], cwd=folder, check=True)
+    (folder / ".dvc" / "config").write_text("[core]\n    analytics = false\n    autostage = true\n")
+    git(folder, "add", "--all")
+    git(folder, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "first")
+    return folder
+
+
+@pytest.fixture
+def project(template: Path, tmp_path: Path) -> Path:
+    """A copy of the project."""
+    return Path(shutil.copytree(template, tmp_path / "project"))
+
+
+def git(folder: Path, *args: str) -> str:
+    done = subprocess.run(["git", *args], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()

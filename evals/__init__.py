@@ -6,6 +6,8 @@ these switches when they are first imported.
 
 import os
 
+import llm  # noqa: F401  its switches come before anything imports torch
+
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"

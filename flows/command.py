@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from flows import tied
+from llm import tied
 from llm.tracking.process_id import ProcessId
 
 GRACE_S = 20.0  # from SIGTERM to SIGKILL: training saves a checkpoint; Prefect itself gives 30
@@ -53,11 +53,14 @@ def run_command(
     assert process.stdout is not None
     expired = threading.Event()
     timer = threading.Timer(timeout_s or 0, _expire, [process.pid, expired])
+    # a child that outlives the command would hold the pipe open, and us reading
+    ender = threading.Thread(target=_end_rest, args=[process], daemon=True)
     with _live_lock:
         _live.add(process.pid)
     try:
         if timeout_s is not None:
             timer.start()
+        ender.start()
         tail: deque[str] = deque(maxlen=TAIL_LINES)
         for line in process.stdout:
             tail.append(line.rstrip())
@@ -67,7 +70,7 @@ def run_command(
         timer.cancel()
         end_group(process.pid)
         process.stdout.close()
-        process.wait()
+        ender.join()
         with _live_lock:
             _live.discard(process.pid)
     if expired.is_set():
@@ -115,6 +118,11 @@ def _signal_group(group: int, number: int) -> None:
         os.killpg(group, number)
     except ProcessLookupError:
         return
+
+
+def _end_rest(process: subprocess.Popen[str]) -> None:
+    process.wait()
+    end_group(process.pid)
 
 
 def _expire(group: int, expired: threading.Event) -> None:

@@ -44,7 +44,7 @@ class Servers:
             **self.client_environment(),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_DATABASE_TIMEOUT": "60",  # seconds
-            "PREFECT_CLI_PROMPT": "false",
+            "PREFECT_RUNNER_POLL_FREQUENCY": "2",  # seconds until a run that is asked for starts
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # 2 GB of memory, for nothing we use
             "DO_NOT_TRACK": "true",

@@ -19,9 +19,9 @@ from types import FrameType
 
 import psutil
 
-from flows import tied
 from flows.command import end_group
 from flows.servers import Servers, answers, check_port, configured_servers
+from llm import tied
 from llm.errors import ConfigError, LLMError
 from llm.files import read_json, write_json, write_text
 from llm.tracking.process_id import ProcessId

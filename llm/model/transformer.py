@@ -219,8 +219,19 @@ def parameter_count(model: nn.Module) -> int:
 
 
 def flops_per_token(model: LanguageModel, block_size: int) -> int:
-    """Training FLOPs per token: 6 per matrix weight, and attention's 12 T C per layer (PaLM, app. B)."""
-    matrices = sum(p.numel() for p in model.parameters() if p.dim() >= 2)
-    if not model.config.tie_embeddings:
-        matrices -= model.backbone.embed.weight.numel()  # a look-up, not a product
-    return 6 * matrices + 12 * model.config.n_layer * model.config.n_embd * block_size
+    """Training FLOPs per token of a full block: 6 per matrix weight, and attention's 12 T C per layer.
+
+    Source: PaLM (Chowdhery et al. 2022), appendix B.
+    """
+    head = 6 * model.head.weight.numel()
+    attention = 12 * model.config.n_layer * model.config.n_embd * block_size
+    return backbone_flops_per_token(model.backbone) + head + attention
+
+
+def backbone_flops_per_token(backbone: Backbone) -> int:
+    """Training FLOPs per token of the blocks' matrices alone.
+
+    A lower bound where logits are computed at few positions and sequences are short, as in
+    alignment.
+    """
+    return 6 * sum(p.numel() for p in backbone.blocks.parameters() if p.dim() >= 2)

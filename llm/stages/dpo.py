@@ -18,7 +18,7 @@ from llm.data.padded import PaddedTraining, PaddedValidation
 from llm.data.pairs import encode_pairs, read_pairs
 from llm.files import write_csv
 from llm.model.folder import load_language_model, save_model
-from llm.model.transformer import flops_per_token
+from llm.model.transformer import backbone_flops_per_token
 from llm.process import Context, main
 from llm.tokenizer.load import Tokenizer
 from llm.train.distributed import ranks
@@ -52,7 +52,7 @@ def run(ctx: Context, *, launch: LaunchConfig, dpo: DpoConfig) -> dict[str, Any]
             loss_fn=make_dpo_loss(dpo.beta),
             train=batches,
             val=PaddedValidation(test, collate_referenced, batch),
-            flops_per_token=flops_per_token(network, block_size),
+            flops_per_token=backbone_flops_per_token(network.backbone),
         )
         outcome = train(job, dpo, own, ctx.work, ctx.log)
         reference = load_language_model(ctx.paths.model("sft")).to(own.device)

@@ -16,7 +16,7 @@ from llm.data.padded import PaddedTraining, PaddedValidation
 from llm.data.pairs import encode_pairs, read_pairs
 from llm.files import write_csv
 from llm.model.folder import load_language_model, reward_from_language, save_model
-from llm.model.transformer import flops_per_token
+from llm.model.transformer import backbone_flops_per_token
 from llm.process import Context, main
 from llm.tokenizer.load import Tokenizer
 from llm.train.distributed import ranks
@@ -47,7 +47,7 @@ def run(ctx: Context, *, launch: LaunchConfig, reward: RewardConfig) -> dict[str
         loss_fn=reward_loss,
         train=batches,
         val=PaddedValidation(test, collate_scored, reward.micro_batch_size),
-        flops_per_token=flops_per_token(language, block_size),
+        flops_per_token=backbone_flops_per_token(network.backbone),
     )
     with ranks(reward.device) as own:
         outcome = train(job, reward, own, ctx.work, ctx.log)

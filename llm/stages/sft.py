@@ -17,7 +17,7 @@ from llm.data.padded import PaddedTraining, PaddedValidation
 from llm.errors import DataError
 from llm.files import write_csv
 from llm.model.folder import load_language_model, save_model
-from llm.model.transformer import flops_per_token
+from llm.model.transformer import backbone_flops_per_token
 from llm.process import Context, main
 from llm.tokenizer.load import Tokenizer
 from llm.train.distributed import ranks
@@ -54,7 +54,7 @@ def run(ctx: Context, *, launch: LaunchConfig, sft: SftConfig) -> dict[str, Any]
         loss_fn=next_token_loss,
         train=batches,
         val=PaddedValidation(test, collate_conversations, sft.micro_batch_size),
-        flops_per_token=flops_per_token(network, block_size),
+        flops_per_token=backbone_flops_per_token(network.backbone),
     )
     with ranks(sft.device) as own:
         outcome = train(job, sft, own, ctx.work, ctx.log)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
-from flows.worktree import git, worktree
+from flows.worktree import Worktree, git, worktree
 from llm.errors import ConfigError
 
 RUN_ID = "0123456789abcdef"
@@ -27,12 +27,19 @@ def test_a_run_leaves_its_branch_and_nothing_else(project: Path) -> None:
 
 
 def test_a_failed_run_keeps_its_worktree_and_a_retry_continues_in_it(project: Path) -> None:
-    with pytest.raises(ZeroDivisionError), worktree(project, "calm-hare", RUN_ID) as tree:
-        (tree.folder / "work").write_text("half done")
-        raise ZeroDivisionError
+    with (
+        pytest.raises(ConfigError, match="failed"),
+        worktree(project, "calm-hare", RUN_ID) as tree,
+    ):
+        _half_a_run(tree)
     with worktree(project, "calm-hare", RUN_ID) as again:
         assert again == tree
         assert (again.folder / "work").read_text() == "half done"
+
+
+def _half_a_run(tree: Worktree) -> None:
+    (tree.folder / "work").write_text("half done")
+    git(tree.folder, "no-such-command")
 
 
 def test_runs_of_the_same_name_have_branches_of_their_own(project: Path) -> None:

@@ -205,6 +205,25 @@ def test_killed_training_resumes_to_the_same_bytes(project: Project, stage: str)
     assert project.check("dvc", "repro").count("Running stage") == 0
 
 
+def test_two_processes_by_a_param_train_the_same_model(project: Project) -> None:
+    """launch.nproc_per_node: 2 starts torchrun with gloo; half the micro-batch, the same batch."""
+    alone = project.metrics("pretrain")
+    for edit in (
+        ("nproc_per_node: 1", "nproc_per_node: 2"),
+        ("micro_batch_size: 8", "micro_batch_size: 4"),
+    ):
+        project.edit("params.yaml", *edit)
+    project.check("dvc", "repro", "--single-item", "pretrain")
+    together = project.metrics("pretrain")
+    assert together["val/loss"] == pytest.approx(alone["val/loss"], abs=2e-3)
+    assert together["tokens"] == alone["tokens"]
+    project.check("git", "checkout", "params.yaml")
+    assert "Running stage" not in project.check(
+        "dvc", "repro"
+    )  # all of it comes from the run cache
+    assert project.metrics("pretrain") == alone
+
+
 def test_the_registered_candidate_answers(project: Project) -> None:
     code = (
         "import mlflow; model = mlflow.pyfunc.load_model('models:/llm@candidate');"

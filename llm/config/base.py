@@ -72,7 +72,7 @@ def _describe(cls: type[BaseModel], item: Any, where: str) -> str:
         return f"{key}: missing; add it to params.yaml"
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "value_error":
-        return f"{key}: {message}"
+        return f"{key}: {message}" if key else message  # a rule across sections names its keys
     shown = repr(item["input"])
     return f"{key}={shown if len(shown) <= 80 else shown[:77] + '...'}: {message}"
 

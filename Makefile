@@ -34,7 +34,7 @@ up: .venv/.run ## start the Prefect and MLflow servers and the deployments; Ctrl
 down: .venv/.run ## stop what `make up` started
 	@python -m flows.down
 
-clean: ## remove what runs produced (not .venv, not the DVC cache)
+clean: ## remove what runs produced, the MLflow registry too (not .venv, not the DVC cache)
 	rm -rf data models metrics timings plots reports .llm
 
 # A stamp per kind of installation, remade when what it installs changes.

@@ -7,6 +7,7 @@ is in the cache, and its params, dvc.lock, metrics and plots are commits on the 
 stays, with the work in progress, so that retrying the run continues in it.
 """
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -47,6 +48,9 @@ def worktree(root: Path, name: str, run_id: str) -> Iterator[Worktree]:
             f"{root} is not a git repository with a commit; a run builds what is committed: "
             "`git add . && git commit` first"
         )
+    name = (
+        re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "run"
+    )  # fit for a branch and a folder
     folder = root / ".llm" / "worktrees" / f"{name}-{run_id[:8]}"
     branch = f"run/{name}"
     if folder.exists():

@@ -29,7 +29,9 @@ console = Console()
 
 Model = Annotated[
     str,
-    typer.Option("--model", "-m", help="base, sft, dpo, or the path of a Hugging Face folder."),
+    typer.Option(
+        "--model", "-m", help="base, sft, dpo, or the path of a folder that a stage wrote."
+    ),
 ]
 Temperature = Annotated[float, typer.Option(min=0, help="0 takes the likeliest token.")]
 TopK = Annotated[int, typer.Option(min=0, help="Keep the k likeliest tokens; 0 keeps all.")]

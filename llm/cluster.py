@@ -1,8 +1,9 @@
 """Map a function over shards: results in order, whichever process computes them."""
 
 import multiprocessing
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from typing import TypeVar
 
 from llm.tied import tie_to_parent
@@ -25,8 +26,14 @@ def map_shards(
     context = multiprocessing.get_context("spawn")  # fork is unsafe beside threads
     size = min(workers, len(listed))
     with ProcessPoolExecutor(size, mp_context=context, initializer=tie_to_parent) as pool:
+        waiting: deque[Future[Result]] = deque()
         try:
-            yield from pool.map(function, listed)
+            for item in listed:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) >= 2 * size:  # no more results in memory than keep all busy
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -26,12 +26,11 @@ from llm.config.base import Section, load_section, read_yaml
 from llm.config.paths import Paths
 from llm.errors import ConfigError, LLMError
 from llm.files import fingerprint, write_json
-from llm.tied import tie_to_parent
+from llm.tied import EXIT_TERMINATED, tie_to_parent
 from llm.tracking.spool import Recorder, recording
 
 PARAMS = Path("params.yaml")
 GRAPH = Path("dvc.yaml")
-EXIT_TERMINATED = 143  # 128 + SIGTERM
 LOCK_WAIT_S = 60
 
 logger = logging.getLogger(__name__)
@@ -58,7 +57,9 @@ class Context:
 
 def main(name: str, run: Callable[..., dict[str, Any]], **sections: type[Section]) -> None:
     """Run a stage as its own process and exit: 0 done, 1 a person's error, 143 terminated."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    first = os.environ.get("RANK", "0") == "0"  # the other ranks would say the same
+    level = logging.INFO if first else logging.WARNING
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
     tie_to_parent()
     signal.signal(signal.SIGTERM, _terminate)
     try:
@@ -121,7 +122,8 @@ def _run_recorded(
             write_json(paths.metric(name), metrics)
             write_json(paths.timing(name), ctx.timings)
             _record_results(recorder, metrics, ctx.timings)
-        shutil.rmtree(work, ignore_errors=True)
+        for old in work.parent.glob(f"{name}-*"):  # this one, and those of former params
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def _record_results(recorder: Recorder, metrics: dict[str, Any], timings: dict[str, float]) -> None:
@@ -141,7 +143,10 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
 
 
 def _usage(wall_s: float) -> dict[str, float]:
-    """Seconds, and memory as an upper bound: own peak, and the largest child's per worker."""
+    """Seconds, and memory: own peak, and for each worker that of the largest child.
+
+    The process that sends records to MLflow, and dvc itself, are not in it.
+    """
     own = resource.getrusage(resource.RUSAGE_SELF)
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     kib = own.ru_maxrss + worker_count() * children.ru_maxrss

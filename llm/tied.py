@@ -11,6 +11,7 @@ import platform
 import signal
 import sys
 
+EXIT_TERMINATED = 128 + signal.SIGTERM
 PR_SET_PDEATHSIG = 1  # prctl(2); it survives execve(2)
 
 
@@ -21,7 +22,7 @@ def tie_to_parent() -> None:
     parent = os.getppid()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:  # it died before the call
-        sys.exit(128 + signal.SIGTERM)
+        sys.exit(EXIT_TERMINATED)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,8 @@ def test_a_preset_is_written_shown_and_undone(folder: Path) -> None:
     before = load_params(folder / "params.yaml")
     assert set(llm(folder, "preset").stdout.split()) == {"default", "gpt2-124m", "smoke"}
     shown = llm(folder, "preset", "smoke").stdout
-    assert "+  n_layer: 2" in shown or "n_layer: 2" in shown
+    assert "-  n_layer: 4" in shown
+    assert "+  n_layer: 2" in shown
     assert "n_layer: 2" in (folder / "params.yaml").read_text()
     assert llm(folder, "check").stdout == "params.yaml is valid\n"
     llm(folder, "preset", "default")

@@ -1,5 +1,7 @@
 """The whole of params.yaml as one type: validation, the flows' form, presets."""
 
+import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
@@ -8,6 +10,7 @@ from pydantic import Field, model_validator
 from llm.config.align import (
     DpoConfig,
     InstructionsConfig,
+    Kind,
     PreferencesConfig,
     RewardConfig,
     SftConfig,
@@ -53,36 +56,60 @@ class Params(Section):
     register_: RegisterConfig = Field(alias="register")  # BaseModel.register is taken
 
     @model_validator(mode="after")
-    def _check_batches(self) -> Self:
-        """Rules that span sections."""
-        ranks = self.launch.nproc_per_node
-        unit = ranks * self.pretrain.micro_batch_size * self.model.block_size
+    def _check_across_sections(self) -> Self:
+        """Rules that span sections, all broken ones at once."""
+        broken = [*self._batch_errors(), *self._length_errors(), *self._task_errors()]
+        if broken:
+            raise ValueError("\n".join(broken))
+        return self
+
+    def _batch_errors(self) -> Iterator[str]:
+        """A step is a whole number of micro-batches on every rank."""
+        ranks, block_size = self.launch.nproc_per_node, self.model.block_size
+        unit = ranks * self.pretrain.micro_batch_size * block_size
         given = self.pretrain.batch_tokens
         if given % unit:
-            raise ValueError(
+            yield (
                 f"pretrain.batch_tokens={given} is not a multiple of {unit} ({ranks} ranks x "
-                f"{self.pretrain.micro_batch_size} sequences x {self.model.block_size} tokens); "
+                f"{self.pretrain.micro_batch_size} sequences x {block_size} tokens); "
                 f"nearest: {max(unit, round(given / unit) * unit)}"
             )
         if self.pretrain.max_tokens < given:
-            raise ValueError(
+            yield (
                 f"pretrain.max_tokens={self.pretrain.max_tokens} must be at least one step, "
                 f"pretrain.batch_tokens={given}"
             )
-        for name, size in (
-            ("sft.batch_sequences", self.sft.batch_sequences),
-            ("reward.batch_pairs", self.reward.batch_pairs),
-            ("dpo.batch_pairs", self.dpo.batch_pairs),
+        for name, size, micro in (
+            ("sft.batch_sequences", self.sft.batch_sequences, self.sft.micro_batch_size),
+            ("reward.batch_pairs", self.reward.batch_pairs, self.reward.micro_batch_size),
+            ("dpo.batch_pairs", self.dpo.batch_pairs, self.dpo.micro_batch_size),
         ):
-            section = getattr(self, name.split(".")[0])
-            unit = ranks * section.micro_batch_size
+            unit = ranks * micro
             if size % unit:
-                raise ValueError(
+                yield (
                     f"{name}={size} is not a multiple of {unit} ({ranks} ranks x "
-                    f"micro_batch_size {section.micro_batch_size}); "
-                    f"nearest: {max(unit, round(size / unit) * unit)}"
+                    f"micro_batch_size {micro}); nearest: {max(unit, round(size / unit) * unit)}"
                 )
-        return self
+
+    def _length_errors(self) -> Iterator[str]:
+        """What is generated leaves room for a prompt."""
+        for name, tokens in (
+            ("preferences.sampling", self.preferences.sampling.max_new_tokens),
+            ("benchmark", self.benchmark.max_new_tokens),
+            ("judge.sampling", self.judge.sampling.max_new_tokens),
+            ("report.sampling", self.report.sampling.max_new_tokens),
+        ):
+            if tokens >= self.model.block_size:
+                yield (
+                    f"{name}.max_new_tokens={tokens} must be less than "
+                    f"model.block_size={self.model.block_size}"
+                )
+
+    def _task_errors(self) -> Iterator[str]:
+        """A benchmark task about a kind of question has questions of that kind."""
+        for kind in typing.get_args(Kind):
+            if f"docs_{kind}" in self.benchmark.tasks and kind not in self.instructions.kinds:
+                yield f"benchmark.tasks has docs_{kind}, but instructions.kinds has no {kind!r}"
 
 
 def load_params(path: Path) -> Params:

@@ -11,6 +11,7 @@ from llm.config.params import Params
 from llm.errors import ConfigError
 
 FOLDER = Path("presets")
+DEFAULT = "default"
 
 
 def preset_names(folder: Path = FOLDER) -> list[str]:
@@ -19,11 +20,15 @@ def preset_names(folder: Path = FOLDER) -> list[str]:
 
 
 def apply_preset(text: str, name: str, folder: Path = FOLDER) -> str:
-    """params.yaml's text with a preset's values; ConfigError when the result is not valid."""
-    path = folder / f"{name}.yaml"
-    if not path.is_file():
+    """params.yaml's text with a preset's values; ConfigError when the result is not valid.
+
+    Preset `default` goes first, so that nothing of a preset applied earlier remains.
+    """
+    if name not in preset_names(folder):
         raise ConfigError(f"no preset {name!r}; there are {', '.join(preset_names(folder))}")
-    return apply_values(text, read_yaml(path), name)
+    for each in dict.fromkeys((DEFAULT, name)):
+        text = apply_values(text, read_yaml(folder / f"{each}.yaml"), each)
+    return text
 
 
 def apply_values(text: str, values: dict[str, Any], where: str) -> str:

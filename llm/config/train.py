@@ -22,8 +22,8 @@ class OptimConfig(Section):
     min_lr_frac: Fraction  # final learning rate as a share of the peak
     warmup_frac: Fraction  # share of the steps
     weight_decay: NonNegativeFloat  # on matrices only
-    beta1: Fraction
-    beta2: Fraction
+    beta1: Annotated[float, Field(ge=0, lt=1)]
+    beta2: Annotated[float, Field(ge=0, lt=1)]
     grad_clip: PositiveFloat  # global norm
 
 

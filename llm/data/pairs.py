@@ -44,12 +44,11 @@ class EncodedPair:
 
 
 def read_pairs(path: Path) -> list[Pair]:
-    """The pairs of a JSONL file; DataError names file and line of the first bad row."""
+    """The pairs of a JSONL file; DataError names file and pair of the first bad row."""
     pairs = []
     for number, row in enumerate(read_jsonl(path, ("chosen", "rejected")), start=1):
         try:
             pair = _parse(row, path.stem)
-            check_messages(pair.prompt)
         except DataError as error:
             raise DataError(f"{path}: pair {number}: {error}") from None
         if pair.chosen == pair.rejected:
@@ -77,21 +76,41 @@ def encode_pairs(pairs: Iterable[Pair], tokenizer: Tokenizer, block_size: int) -
         item = EncodedPair(*answers, prompt_length=len(prompt))
         if item.length <= block_size:
             encoded.append(item)
+    if not encoded:
+        raise DataError(f"no preference pair fits model.block_size={block_size} tokens")
     return encoded
 
 
 def _parse(row: dict[str, Any], source: str) -> Pair:
+    """A row of any of the three forms."""
     chosen, rejected, prompt = row["chosen"], row["rejected"], row.get("prompt")
     if isinstance(chosen, list) and isinstance(rejected, list):  # UltraFeedback
-        prompt, chosen = chosen[:-1], chosen[-1]["content"]
-        rejected = rejected[-1]["content"]
+        *prompt, best = _messages(chosen, "chosen")
+        chosen, rejected = best["content"], _messages(rejected, "rejected")[-1]["content"]
     elif prompt is None and isinstance(chosen, str) and isinstance(rejected, str):  # HH
         (prompt, chosen), (_, rejected) = _transcript(chosen), _transcript(rejected)
     elif isinstance(prompt, str):
         prompt = [{"role": "user", "content": prompt}]
-    if not (isinstance(prompt, list) and isinstance(chosen, str) and isinstance(rejected, str)):
-        raise DataError("a pair needs `prompt` messages and `chosen` and `rejected` texts")
-    return Pair(prompt, chosen, rejected, row.get("source", source), row.get("kind", "chat"))
+    if not (isinstance(chosen, str) and isinstance(rejected, str)):
+        raise DataError("a pair needs `chosen` and `rejected` texts (or message lists, both)")
+    turns = _messages(prompt, "prompt")
+    check_messages(turns)
+    if turns[-1]["role"] != "user":
+        raise DataError("a pair's prompt ends with the user's message, before either answer")
+    return Pair(turns, chosen, rejected, row.get("source", source), row.get("kind", "chat"))
+
+
+def _messages(value: Any, field: str) -> list[Message]:
+    """A non-empty list of messages; DataError names the field."""
+    good = isinstance(value, list) and all(
+        isinstance(turn, dict)
+        and isinstance(turn.get("role"), str)
+        and isinstance(turn.get("content"), str)
+        for turn in value
+    )
+    if not good or not value:
+        raise DataError(f"`{field}` must be a list of messages with `role` and `content`")
+    return value
 
 
 def _transcript(text: str) -> tuple[list[Message], str]:

@@ -124,6 +124,12 @@ def read_config(folder: Path, architecture: str) -> tuple[ModelConfig, int]:
     if found != architecture:
         raise CheckpointError(f"{folder}: architecture {found} where {architecture} is needed")
     rope = values.get("rope_parameters") or {}
+    scaling = (values.get("rope_scaling") or rope).get("rope_type", "default")
+    activation = values.get("hidden_act", "silu")
+    if (scaling, activation) != ("default", "silu"):
+        raise CheckpointError(
+            f"{folder}: rope_type={scaling} and hidden_act={activation}; only default and silu are known"
+        )
     shape = {
         "block_size": values.get("max_position_embeddings"),
         "n_layer": values.get("num_hidden_layers"),

@@ -5,7 +5,7 @@ Reads    models/sft          the policy it starts from, and the frozen reference
 Writes   models/dpo          a Hugging Face folder
          plots/dpo.csv       the curve
 Metrics  val/reward_accuracy, val/reward_margin, val/loss, val/kl_nats_per_token (policy from
-         reference, on the chosen answers), pairs
+         reference, on the chosen answers), pairs, too_long
 """
 
 from typing import Any
@@ -23,6 +23,7 @@ from llm.process import Context, main
 from llm.tokenizer.load import Tokenizer
 from llm.train.distributed import ranks
 from llm.train.loop import Job, train
+from llm.train.precision import autocast
 
 
 def run(ctx: Context, *, launch: LaunchConfig, dpo: DpoConfig) -> dict[str, Any]:
@@ -31,12 +32,14 @@ def run(ctx: Context, *, launch: LaunchConfig, dpo: DpoConfig) -> dict[str, Any]
     network = load_language_model(ctx.paths.model("sft"))
     block_size, batch = network.config.block_size, dpo.micro_batch_size
     folder = ctx.paths.stage("preferences")
-    train_pairs = encode_pairs(read_pairs(folder / "train.jsonl"), tokenizer, block_size)
+    given = read_pairs(folder / "train.jsonl")
+    train_pairs = encode_pairs(given, tokenizer, block_size)
     test_pairs = encode_pairs(read_pairs(folder / "test.jsonl"), tokenizer, block_size)
     with ranks(dpo.device) as own:
         reference = network.to(own.device).eval()  # before the first update it is the policy
-        pairs = reference_logps(reference, train_pairs, batch, own.device)
-        test = reference_logps(reference, test_pairs, batch, own.device)
+        with autocast(dpo.precision, own.device):  # as the policy's will be computed
+            pairs = reference_logps(reference, train_pairs, batch, own.device)
+            test = reference_logps(reference, test_pairs, batch, own.device)
         batches = PaddedTraining(
             pairs,
             [item.pair.length for item in pairs],
@@ -62,6 +65,7 @@ def run(ctx: Context, *, launch: LaunchConfig, dpo: DpoConfig) -> dict[str, Any]
             write_csv(ctx.paths.plot(ctx.name), outcome.history)
     ctx.timings.update(outcome.timings)
     sizes = {"steps": batches.n_steps, "train_pairs": len(pairs), "test_pairs": len(test)}
+    sizes["too_long"] = len(given) - len(pairs)
     return {**outcome.final, "val/kl_nats_per_token": kl, **sizes}
 
 

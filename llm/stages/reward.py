@@ -4,7 +4,7 @@ Reads    models/sft          the model it starts from, with a new scalar head
          data/preferences    train.jsonl, test.jsonl
 Writes   models/reward       a Hugging Face folder (LlamaForSequenceClassification, one label)
          plots/reward.csv    the curve
-Metrics  val/accuracy (share of held-out pairs it orders right), val/loss, val/margin, pairs
+Metrics  val/accuracy (share of held-out pairs it orders right), val/loss, val/margin, pairs, too_long
 """
 
 from typing import Any
@@ -30,7 +30,8 @@ def run(ctx: Context, *, launch: LaunchConfig, reward: RewardConfig) -> dict[str
     network = reward_from_language(language)
     block_size = language.config.block_size
     folder = ctx.paths.stage("preferences")
-    pairs = encode_pairs(read_pairs(folder / "train.jsonl"), tokenizer, block_size)
+    given = read_pairs(folder / "train.jsonl")
+    pairs = encode_pairs(given, tokenizer, block_size)
     test = encode_pairs(read_pairs(folder / "test.jsonl"), tokenizer, block_size)
     batches = PaddedTraining(
         pairs,
@@ -56,6 +57,7 @@ def run(ctx: Context, *, launch: LaunchConfig, reward: RewardConfig) -> dict[str
             write_csv(ctx.paths.plot(ctx.name), outcome.history)
     ctx.timings.update(outcome.timings)
     sizes = {"steps": batches.n_steps, "train_pairs": len(pairs), "test_pairs": len(test)}
+    sizes["too_long"] = len(given) - len(pairs)
     return {**outcome.final, **sizes}
 
 

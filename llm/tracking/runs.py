@@ -20,6 +20,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from sqlalchemy.exc import SQLAlchemyError
 
 from llm.errors import TrackingError
+from llm.files import write_text
 from llm.tracking.spool import OWNER_FILE, PIPELINE_FILE, append_event
 
 EXPERIMENT = "llm"
@@ -74,7 +75,7 @@ def ensure_run(client: MlflowClient, experiment_id: str, spool: Path) -> str:
                 client, experiment_id, parent, first_event(spool)["time_ms"]
             )
         run_id = _find_or_create(client, experiment_id, spool, tags)
-        known.write_text(run_id, encoding="utf-8")
+        write_text(known, run_id)
         return run_id
 
 
@@ -97,7 +98,7 @@ def _ensure_parent(client: MlflowClient, experiment_id: str, parent: Path, began
             implied=True,
         )
     run_id = _find_or_create(client, experiment_id, parent, {})
-    known.write_text(run_id, encoding="utf-8")
+    write_text(known, run_id)
     return run_id
 
 

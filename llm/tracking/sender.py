@@ -25,6 +25,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from llm.errors import TrackingError
+from llm.files import write_text
 from llm.tracking.lineage import out_md5s, read_lock
 from llm.tracking.process_id import ProcessId
 from llm.tracking.runs import connect, deliver, ensure_run, first_event, read_owner
@@ -87,7 +88,7 @@ def _send_new_events(client: MlflowClient, experiment_id: str, pipeline: Path) -
             continue
         run_id = ensure_run(client, experiment_id, spool)
         _deliver(client, run_id, events)
-        sent.write_text(str(end), encoding="utf-8")
+        write_text(sent, str(end))
 
 
 def _deliver(client: MlflowClient, run_id: str, events: list[dict[str, Any]]) -> None:

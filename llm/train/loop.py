@@ -13,6 +13,7 @@ from torch import nn
 from llm.config.train import TrainConfig
 from llm.data.batch import Batch, Batches
 from llm.errors import ConfigError
+from llm.tied import EXIT_TERMINATED
 from llm.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from llm.train.distributed import Ranks
 from llm.train.interrupt import deferred_sigterm
@@ -20,8 +21,6 @@ from llm.train.optimizer import build_optimizer, learning_rate
 from llm.train.precision import DTYPES, loss_scaler
 from llm.train.step import LossFn, train_step, validate
 from llm.train.throughput import Throughput, matmul_flops
-
-EXIT_TERMINATED = 143  # 128 + SIGTERM
 
 logger = logging.getLogger(__name__)
 
@@ -83,11 +82,11 @@ def train(
             if progress.step % config.log_interval == 0 or done or "val/loss" in row:
                 _report(job, progress, row, n_steps, speed, log)
             stop = ranks.sum(torch.tensor(float(bool(interrupt)), device=ranks.device)).item() > 0
-            if (stop or progress.step % config.checkpoint_interval == 0) and not done:
+            if stop or done or progress.step % config.checkpoint_interval == 0:
                 if ranks.is_first:
                     save_checkpoint(work, model, optimizer, scaler, progress)
                 ranks.wait()
-            if stop and not done:
+            if stop:
                 logger.info("%s: asked to end; saved after step %d", job.name, progress.step)
                 sys.exit(EXIT_TERMINATED)
     final = _validate(job, stepped, config, ranks, len(job.val))

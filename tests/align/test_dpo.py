@@ -8,6 +8,7 @@ from llm.align.logps import answer_logps, stack_pairs, token_kl
 from llm.config.model import ModelConfig
 from llm.data.pairs import EncodedPair
 from llm.model.transformer import LanguageModel, initialise
+from llm.train.precision import autocast
 
 PAIRS = [
     EncodedPair([0, 3, 4, 5, 6], [0, 3, 4, 7], 3),
@@ -28,10 +29,14 @@ def test_the_loss_is_the_papers_arithmetic() -> None:
     assert loss.item() == pytest.approx(math.log(1 + math.exp(-0.7)))
 
 
-def test_an_untouched_policy_has_loss_log_two_and_no_divergence(model: LanguageModel) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_an_untouched_policy_has_loss_log_two_and_no_divergence(
+    model: LanguageModel, precision: str
+) -> None:
     device = torch.device("cpu")
-    batch = collate_referenced(reference_logps(model, PAIRS, 1, device))
-    terms = make_dpo_loss(0.1)(model, batch)
+    with autocast(precision, device):
+        batch = collate_referenced(reference_logps(model, PAIRS, 2, device))
+        terms = make_dpo_loss(0.1)(model, batch)
     assert batch.units == 2
     assert terms["loss"].item() / 2 == pytest.approx(math.log(2), abs=1e-5)
     assert token_kl(model, model, PAIRS, 2, device) == pytest.approx(0, abs=1e-6)

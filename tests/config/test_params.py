@@ -39,6 +39,17 @@ def test_the_projects_params_are_valid() -> None:
             "batch_tokens: 1",
             r"pretrain.batch_tokens=\d+ is not a multiple of \d+ .*nearest: \d+",
         ),
+        (
+            "max_new_tokens: 64",
+            "max_new_tokens: 256",
+            r"report.sampling.max_new_tokens=256 must be less",
+        ),
+        (
+            "kinds: [import, ",
+            "kinds: [",
+            r"benchmark.tasks has docs_import, but instructions.kinds",
+        ),
+        ("beta1: 0.9", "beta1: 1.0", r"pretrain.optim.beta1=1.0: Input should be less than 1"),
         ("languages: [en]", "languages: []", r"filter.languages=\[\]: List should have at least 1"),
         (
             "alias: candidate",
@@ -85,9 +96,14 @@ def test_a_section_loads_alone_and_is_frozen() -> None:
         model.n_layer = 7  # type: ignore[misc]
 
 
+@pytest.mark.parametrize("before", preset_names(PRESETS))
 @pytest.mark.parametrize("name", preset_names(PRESETS))
-def test_a_preset_is_valid_and_default_undoes_it(name: str) -> None:
-    text = apply_preset(TEXT, name, PRESETS)
+def test_a_preset_is_the_same_whatever_was_before_and_default_undoes_it(
+    name: str, before: str
+) -> None:
+    text = apply_preset(apply_preset(TEXT, before, PRESETS), name, PRESETS)
+    fresh = apply_preset(TEXT, name, PRESETS)
+    assert YAML(typ="safe").load(text) == YAML(typ="safe").load(fresh)
     validate(Params, YAML(typ="safe").load(text), "")
     assert YAML(typ="safe").load(apply_preset(text, "default", PRESETS)) == YAML(typ="safe").load(
         TEXT

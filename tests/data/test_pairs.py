@@ -39,6 +39,17 @@ def test_ultrafeedback_and_hh_rows_are_read(tmp_path: Path) -> None:
         ({"prompt": "x", "chosen": "a"}, "no field 'rejected'"),
         ({"prompt": "x", "chosen": "a", "rejected": "a"}, "same text"),
         ({"prompt": "x", "chosen": 1, "rejected": "a"}, "a pair needs"),
+        ({"chosen": [], "rejected": []}, "`chosen` must be a list of messages"),
+        ({"chosen": ["a"], "rejected": ["b"]}, "`chosen` must be a list of messages"),
+        ({"prompt": [{"role": "user"}], "chosen": "a", "rejected": "b"}, "`prompt` must be a list"),
+        (
+            {
+                "prompt": [*PROMPT, {"role": "assistant", "content": "x"}],
+                "chosen": "a",
+                "rejected": "b",
+            },
+            "ends with the user's message",
+        ),
         ({"chosen": "no turns", "rejected": "a"}, "must end with an Assistant turn"),
     ],
 )
@@ -53,4 +64,5 @@ def test_an_encoded_pair_shares_its_prompt_and_closes_both_answers(tokenizer: To
     assert item.prompt_length == len(prompt)
     assert item.chosen == [*prompt, *tokenizer.encode("this"), tokenizer.end_id]
     assert item.rejected == [*prompt, *tokenizer.encode("that"), tokenizer.end_id]
-    assert encode_pairs([PAIR], tokenizer, 5) == []
+    with pytest.raises(DataError, match="no preference pair fits"):
+        encode_pairs([PAIR], tokenizer, 5)

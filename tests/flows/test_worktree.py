@@ -26,6 +26,12 @@ def test_a_run_leaves_its_branch_and_nothing_else(project: Path) -> None:
     assert git(project, "log", "--format=%s") == "first"
 
 
+def test_a_name_that_git_refuses_is_made_fit(project: Path) -> None:
+    with worktree(project, "smoke test/1 ..", RUN_ID) as tree:
+        assert tree.branch == "run/smoke-test-1"
+        assert tree.folder.parent == project / ".llm" / "worktrees"
+
+
 def test_a_failed_run_keeps_its_worktree_and_a_retry_continues_in_it(project: Path) -> None:
     with (
         pytest.raises(ConfigError, match="failed"),

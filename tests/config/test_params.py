@@ -33,7 +33,7 @@ def test_the_projects_params_are_valid() -> None:
         ("n_layer: 4", "n_layer: four", r"model.n_layer='four': Input should be a valid integer"),
         ("n_head: 4", "n_head: 3", r"model: n_embd=\d+ must be a multiple of n_head=3"),
         ("  beta: 0.1", "  beta: 0", r"dpo.beta=0: Input should be greater than 0"),
-        ("lr: 5.0e-3, ", "", r"pretrain.optim.lr: missing"),
+        ("lr: 2.5e-3, ", "", r"pretrain.optim.lr: missing"),
         (
             "batch_tokens: ",
             "batch_tokens: 1",

@@ -79,8 +79,8 @@ def test_golden_losses(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_low_precision_trains_close_to_fp32(tmp_path: Path, precision: str) -> None:
-    _, exact = run(tmp_path / "a", Patterns(10, 1, 8), config())
-    _, low = run(tmp_path / "b", Patterns(10, 1, 8), config(precision=precision))
+    _, exact = run(tmp_path / "a", Patterns(3, 1, 8), config())
+    _, low = run(tmp_path / "b", Patterns(3, 1, 8), config(precision=precision))
     losses = [
         (a["train/loss"], b["train/loss"]) for a, b in zip(exact.history, low.history, strict=True)
     ]

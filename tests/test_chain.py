@@ -28,7 +28,11 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.env = os.environ | {
+        clean = {
+            k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")
+        }  # mlflow sets some
+        self.env = clean | {
+            "MLFLOW_DISABLE_TELEMETRY": "true",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "LLM_TRACKING": "on",
             "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/.llm/mlflow.db",

@@ -147,7 +147,7 @@ def _commit_tag(tree: Worktree) -> dict[str, str]:
 
 
 def _keep_results(tree: Worktree, name: str, spool: Path) -> None:
-    """Commit params, dvc.lock, metrics and plots on the run's branch; dvc.lock also to MLflow's sender."""
+    """Commit params, dvc.lock and metrics on the run's branch; dvc.lock also to MLflow's sender."""
     lock = tree.folder / "dvc.lock"
     if lock.exists() and tracking_is_on():
         shutil.copy(lock, spool / lock.name)

@@ -2,7 +2,7 @@
 
 Runs with different params go side by side, and nobody's checkout is dirtied. A worktree
 lies under `.llm/worktrees`. It is removed when its run has succeeded: what the run made
-is in the cache, and its params, dvc.lock, metrics and plots are commits on the branch
+is in the cache, and its params, dvc.lock and metrics are commits on the branch
 (`git checkout run/<name> && dvc checkout` brings everything back). After a failure it
 stays, with the work in progress, so that retrying the run continues in it.
 """

@@ -1,6 +1,7 @@
 """Stage register: the better of sft and dpo becomes a version in MLflow's registry.
 
-Reads    models/{sft,dpo}, metrics/benchmark.json; for lineage tags dvc.lock, git, params.yaml
+Reads    models/{sft,dpo}, metrics of every stage, data/benchmark, reports; for lineage dvc.lock,
+         git, params.yaml
 Writes   data/register/version.json: name, version, alias, run_id, model, uri, tags
 Metrics  score: the chosen model's; sft, dpo: each one's
 
@@ -25,8 +26,9 @@ from llm.config.registry import RegisterConfig
 from llm.errors import DataError, TrackingError
 from llm.files import read_json, write_dir, write_json
 from llm.process import PARAMS, Context, flatten, main
+from llm.registry.versions import LOCK_FILE, PARAMS_FILE
 from llm.tracking.lineage import LOCK, git_tags, out_md5s, params_hash, read_lock
-from llm.tracking.runs import connect, ensure_run
+from llm.tracking.runs import connect, ensure_run, valid_name
 from llm.tracking.spool import stage_file, tracking_uri
 
 CANDIDATES = ("sft", "dpo")
@@ -97,6 +99,7 @@ def _register(
     spool = stage_file(ctx.name, work)
     run_id = ensure_run(client, experiment_id, spool) if spool.exists() else None
     with mlflow.start_run(run_id, experiment_id, run_name=ctx.name) as active:
+        _keep_record(ctx, chosen)
         info = _log_model(ctx.paths.model(chosen), register.name, tags)
         run_id = active.info.run_id
     number = str(info.registered_model_version)
@@ -112,6 +115,20 @@ def _register(
         "uri": version_uri,
         "tags": tags,
     }
+
+
+def _keep_record(ctx: Context, chosen: str) -> None:
+    """Keep with the version what says how it was made and how it did (llm/registry/versions.py)."""
+    for file, kept in ((LOCK, LOCK_FILE), (PARAMS, PARAMS_FILE)):
+        if file.exists():
+            mlflow.log_artifact(str(file), str(Path(kept).parent))
+    for path in sorted(Path(ctx.paths.metrics).glob("*.json")):
+        if path.stem != ctx.name:
+            mlflow.log_artifact(str(path), "metrics")
+            numbers = flatten(read_json(path), f"{path.stem}/")
+            mlflow.log_metrics({valid_name(key): value for key, value in numbers.items()})
+    mlflow.log_artifact(str(ctx.paths.stage("benchmark") / f"{chosen}.json"), "benchmark")
+    mlflow.log_artifacts(ctx.paths.reports, "report")
 
 
 def _log_model(folder: Path, name: str, tags: dict[str, str]) -> Any:

@@ -16,11 +16,12 @@ from llm.config.paths import Paths
 from llm.config.registry import RegisterConfig
 from llm.config.tokenizer import TokenizerConfig
 from llm.errors import DataError, TrackingError
-from llm.files import read_json, write_json
+from llm.files import read_json, write_json, write_text
 from llm.inference.engine import Engine
 from llm.model.folder import save_model
 from llm.model.transformer import LanguageModel
 from llm.process import Context
+from llm.registry.versions import LOCK_FILE, PARAMS_FILE, Registry, tracking_uri_of
 from llm.serve.pyfunc_model import conversations_of
 from llm.stages.register import read_scores, run
 from llm.tokenizer.bpe import save_tokenizer, train_tokenizer
@@ -55,6 +56,10 @@ def project(tmp_path: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> It
         torch.manual_seed(seed)
         save_model(paths.model(name), LanguageModel(SHAPE, tokenizer.vocab_size), tokenizer)
     write_json(paths.metric("benchmark"), SCORES)
+    write_json(paths.metric("pretrain"), {"val/bpb": 2.125})
+    for name in ("sft", "dpo"):
+        write_json(paths.stage("benchmark") / f"{name}.json", {"tasks": {"of": name}})
+    write_text(Path(paths.reports) / "report.html", "<html>")
     yield paths
     mlflow.set_tracking_uri(None)
     mlflow.set_registry_uri(None)
@@ -76,6 +81,16 @@ def test_the_better_model_becomes_a_version_that_answers_as_the_engine_does(proj
     tags = {"out/models/dpo": "abc.dir", "metric/exact_match": "0.5", "model": "dpo"}
     assert tags.items() <= version.tags.items()
     assert {"git_commit", "git_dirty", "params_sha256"} <= version.tags.keys()
+
+    registry = Registry(tracking_uri_of(Path(project.work)))
+    kept = registry.find("candidate", "test-llm")
+    assert read_json(registry.files(kept, LOCK_FILE)) == lock
+    assert registry.files(kept, PARAMS_FILE).read_text() == "register: {name: test-llm}\n"
+    assert read_json(registry.files(kept, "benchmark/dpo.json")) == {"tasks": {"of": "dpo"}}
+    assert registry.files(kept, "report/report.html").read_text() == "<html>"
+    figures = client.get_run(entry["run_id"]).data.metrics
+    assert figures["pretrain/val/bpb"] == 2.125
+    assert figures["benchmark/dpo/exact_match"] == 0.5
 
     engine = Engine.load(project.model("dpo"), device="cpu")
     asked = {"role": "user", "content": "What does Path read?"}

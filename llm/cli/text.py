@@ -1,31 +1,17 @@
-"""The command `llm`. Heavy imports are inside the commands, so that `llm --help` is instant."""
+"""`llm generate`, `llm chat`: write text with a model of this project, or of any folder."""
 
-import difflib
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.syntax import Syntax
 
 from llm.config.align import SamplingConfig
 from llm.config.base import load_section, validate
-from llm.config.params import load_params
 from llm.config.paths import Paths
-from llm.config.presets import apply_preset, preset_names
 from llm.errors import LLMError
-from llm.files import read_text, write_text
 
 PARAMS = Path("params.yaml")
-
-app = typer.Typer(
-    help="From raw text to a served language model. The chain itself runs by `dvc repro`.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
-console = Console()
 
 Model = Annotated[
     str,
@@ -41,7 +27,6 @@ Seed = Annotated[int, typer.Option(min=0, help="Same seed, same text.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
 
-@app.command()
 def generate(
     prompt: Annotated[str, typer.Argument(help="The text to continue; `-` reads standard input.")],
     model: Model = "base",
@@ -63,7 +48,6 @@ def generate(
     typer.echo()
 
 
-@app.command()
 def chat(
     model: Model = "dpo",
     temperature: Temperature = 0.0,
@@ -92,40 +76,6 @@ def chat(
             messages.append({"role": "assistant", "content": answer})
 
 
-@app.command()
-def preset(
-    name: Annotated[str, typer.Argument(help="Without a name, the presets there are.")] = "",
-) -> None:
-    """Write a preset's values into params.yaml and show what changed."""
-    if not name:
-        typer.echo("\n".join(preset_names()))
-        return
-    before = read_text(PARAMS)
-    after = apply_preset(before, name)
-    if before == after:
-        typer.echo(f"params.yaml already has the values of preset {name}")
-        return
-    write_text(PARAMS, after)
-    lines = difflib.unified_diff(
-        before.splitlines(),
-        after.splitlines(),
-        "params.yaml",
-        f"params.yaml ({name})",
-        "",
-        "",
-        0,
-        "",
-    )
-    console.print(Syntax("\n".join(lines), "diff", theme="ansi_dark", background_color="default"))
-
-
-@app.command()
-def check() -> None:
-    """Validate params.yaml, all errors at once."""
-    load_params(PARAMS)
-    typer.echo("params.yaml is valid")
-
-
 def _engine(model: str, device: str):
     """The engine of a named model of this project, or of a folder."""
     from llm.inference.engine import Engine
@@ -152,16 +102,3 @@ def _read_line() -> str | None:
         return input("you> " if sys.stdin.isatty() else "").strip()
     except (EOFError, KeyboardInterrupt):
         return None
-
-
-def run() -> None:
-    """Entry point: a person's error is one line and exit code 1, never a traceback."""
-    try:
-        app()
-    except LLMError as error:
-        typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
-        sys.exit(1)
-
-
-if __name__ == "__main__":
-    run()

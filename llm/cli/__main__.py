@@ -1,0 +1,5 @@
+"""`python -m llm.cli` is the command `llm`."""
+
+from llm.cli import run
+
+run()

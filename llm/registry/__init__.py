@@ -1,0 +1,1 @@
+"""What is done with registered versions: find, promote, walk back, reproduce, clean up."""

@@ -1,0 +1,168 @@
+"""The versions in MLflow's registry: found by number or alias, with their tags and files.
+
+    registry = Registry(tracking_uri_of(Path(".llm")))
+    champion = registry.find("models:/llm@champion")
+
+Beside the model, stage `register` keeps with each version, in the files of its own run:
+
+    lineage/dvc.lock, lineage/params.yaml    every dep, param and out of the run, with hashes
+    metrics/STAGE.json                       of every stage before `register`
+    benchmark/MODEL.json                     every item that the model was tested on
+    report/report.html, *_card.md            the run's page and cards
+
+and as tags `git_commit`, `git_dirty`, `params_sha256`, `model`, `metric/NAME`, and
+`out/PATH` with DVC's md5 of every out.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+from sqlalchemy.exc import SQLAlchemyError
+
+from llm.errors import ConfigError, TrackingError
+from llm.tracking.spool import tracking_uri
+
+CHAMPION = "champion"
+PREVIOUS = "previous"
+LOCK_FILE = "lineage/dvc.lock"
+PARAMS_FILE = "lineage/params.yaml"
+REFERENCE = re.compile(r"(?:models:/)?(?P<name>[A-Za-z0-9_.-]+)(?P<kind>[/@])(?P<which>[\w.-]+)")
+
+
+@dataclass(frozen=True)
+class Version:
+    """One registered version, as it was when it was read."""
+
+    name: str
+    number: str
+    run_id: str  # of the stage register, whose files are the version's
+    tags: Mapping[str, str]
+    aliases: tuple[str, ...]
+
+    @property
+    def uri(self) -> str:
+        """`models:/NAME/NUMBER`, which stays the same when aliases move."""
+        return f"models:/{self.name}/{self.number}"
+
+
+class Registry:
+    """MLflow's registry at `uri`; whatever it cannot do is one TrackingError."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+    def find(self, reference: str, name: str) -> Version:
+        """`models:/llm@champion`, `models:/llm/3`, `llm/3`, or, of model `name`, `3` or `champion`.
+
+        Raises ConfigError when there is no such version, and says which there are.
+        """
+        if match := REFERENCE.fullmatch(reference):
+            name, which = match["name"], match["which"]
+            by_alias = match["kind"] == "@"
+        else:
+            which, by_alias = reference, not reference.isdigit()
+        version = self.by_alias(name, which) if by_alias else self._by_number(name, which)
+        if version is None:
+            known = ", ".join(
+                f"{each.number}{''.join(f' @{alias}' for alias in each.aliases)}"
+                for each in self.versions(name)
+            )
+            raise ConfigError(
+                f"no version {reference!r} of {name}; there are {known or 'none'}"
+                + ("" if known else " (`make repro` registers one)")
+            )
+        return version
+
+    def by_alias(self, name: str, alias: str) -> Version | None:
+        """The version with the alias; None when no version has it, never because MLflow is away."""
+        return self._get(lambda: self.client.get_model_version_by_alias(name, alias))
+
+    def versions(self, name: str) -> list[Version]:
+        """All versions of `name`, oldest first."""
+        try:
+            found = self.client.search_model_versions(f"name = '{name}'", max_results=10_000)
+        except (MlflowException, SQLAlchemyError) as error:
+            raise self._unreachable(error) from error
+        numbers = sorted((str(each.version) for each in found), key=int)
+        # a search does not fill in the aliases
+        return [version for number in numbers if (version := self._by_number(name, number))]
+
+    def set_alias(self, version: Version, alias: str) -> None:
+        """Give the version the alias, and take it from whichever had it, at once."""
+        self._do(
+            lambda: self.client.set_registered_model_alias(version.name, alias, version.number)
+        )
+
+    def set_tags(self, version: Version, tags: Mapping[str, Any]) -> None:
+        """Set tags of the version."""
+        for key, value in tags.items():
+            self._do(
+                lambda key=key, value=value: self.client.set_model_version_tag(
+                    version.name, version.number, key, str(value)
+                )
+            )
+
+    def files(self, version: Version, path: str) -> Path:
+        """A file or folder that the version keeps, on this machine.
+
+        Raises TrackingError when the version has none there.
+        """
+        try:
+            return Path(
+                download_artifacts(run_id=version.run_id, artifact_path=path, tracking_uri=self.uri)
+            )
+        except (MlflowException, OSError) as error:
+            raise TrackingError(
+                f"{version.uri} keeps no {path} (run {version.run_id} at {self.uri}): {error}"
+            ) from error
+
+    def keep(self, version: Version, file: Path, folder: str) -> None:
+        """Add a file to those that the version keeps."""
+        self._do(lambda: self.client.log_artifact(version.run_id, str(file), folder))
+
+    def _by_number(self, name: str, number: str) -> Version | None:
+        return self._get(lambda: self.client.get_model_version(name, number))
+
+    def _get(self, ask: Any) -> Version | None:
+        try:
+            return _version(ask())
+        except (MlflowException, SQLAlchemyError) as error:
+            # an unknown alias is answered with the one code, an unknown model with the other
+            codes = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), "INVALID_PARAMETER_VALUE"}
+            if getattr(error, "error_code", None) in codes:
+                return None
+            raise self._unreachable(error) from error
+
+    def _do(self, act: Any) -> None:
+        try:
+            act()
+        except (MlflowException, SQLAlchemyError) as error:
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: Exception) -> TrackingError:
+        return TrackingError(f"MLflow at {self.uri} refuses or does not answer: {error}")
+
+
+def tracking_uri_of(work: Path) -> str:
+    """MLflow's address for the project whose work in progress lies in `work`."""
+    return tracking_uri(work.absolute() / "tracking" / "any")
+
+
+def _version(found: ModelVersion) -> Version:
+    assert found.run_id is not None
+    return Version(
+        name=found.name,
+        number=str(found.version),
+        run_id=found.run_id,
+        tags=dict(found.tags),
+        aliases=tuple(sorted(found.aliases)),
+    )

@@ -5,6 +5,7 @@ written into.
 """
 
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -113,6 +114,16 @@ def read_jsonl(path: Path, required: tuple[str, ...] = ()) -> Iterator[dict[str,
                     f"{path}:{number}: no field {field!r}; the row has {', '.join(row) or 'none'}"
                 )
         yield row
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or what it came from, is a full disk or quota, in any library's words."""
+    while error is not None:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or os.strerror(errno.ENOSPC) in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def fingerprint(path: Path) -> str:

@@ -25,7 +25,7 @@ from typing import Any
 from llm.config.base import Section, load_section, read_yaml
 from llm.config.paths import Paths
 from llm.errors import ConfigError, LLMError
-from llm.files import fingerprint, write_json
+from llm.files import fingerprint, is_disk_full, write_json
 from llm.tied import EXIT_TERMINATED, tie_to_parent
 from llm.tracking.spool import Recorder, recording
 
@@ -73,6 +73,16 @@ def main(name: str, run: Callable[..., dict[str, Any]], **sections: type[Section
             _run_recorded(name, run, paths, configs)
     except LLMError as error:
         logger.error("error: %s: %s", name, error)
+        sys.exit(1)
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        logger.error(
+            "error: %s: the disk is full (%s); free some space and run it again: it goes on from "
+            "its last checkpoint, and nothing half-written is left",
+            name,
+            error,
+        )
         sys.exit(1)
 
 

@@ -221,6 +221,26 @@ def test_killed_training_resumes_to_the_same_bytes(project: Project, stage: str)
     assert project.repro() == {"report", "register"}  # timings differ, nothing else
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
+def test_a_full_disk_is_one_error_and_loses_nothing(project: Project) -> None:
+    undisturbed = project.model("base")
+    work = project.folder / ".llm" / "work"
+    force = ["dvc", "repro", "--force", "--single-item", "--no-run-cache", "pretrain"]
+    project.check("mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(work))
+    try:
+        full = project.run(*force)
+        left = [path.name for path in work.rglob("*") if path.is_file()]
+    finally:
+        project.check("umount", str(work))
+    assert full.returncode != 0
+    assert "error: pretrain: the disk is full" in full.stderr
+    assert "Traceback" not in full.stderr
+    assert left == []
+    project.check(*force)
+    assert project.model("base") == undisturbed
+    project.repro()
+
+
 def test_two_processes_by_a_param_train_the_same_model(project: Project) -> None:
     """launch.nproc_per_node: 2 starts torchrun with gloo; half the micro-batch, the same batch."""
     alone = project.metrics("pretrain")

@@ -1,3 +1,4 @@
+import errno
 import os
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import pytest
 from llm.errors import DataError
 from llm.files import (
     fingerprint,
+    is_disk_full,
     read_json,
     read_jsonl,
     read_text,
@@ -86,3 +88,14 @@ def test_a_fingerprint_sees_names_and_contents(tmp_path: Path) -> None:
     renamed = fingerprint(folder)
     (folder / "b").write_text("2")
     assert len({first, renamed, fingerprint(folder)}) == 3
+
+
+def test_a_full_disk_is_known_by_its_cause_in_any_librarys_words() -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    wrapped = RuntimeError("unexpected pos 704 vs 598")
+    wrapped.__context__ = full
+    assert is_disk_full(full)
+    assert is_disk_full(wrapped)
+    assert is_disk_full(RuntimeError("I/O error: No space left on device (os error 28)"))
+    assert not is_disk_full(OSError(errno.EACCES, "denied"))
+    assert not is_disk_full(RuntimeError("shapes differ"))

@@ -43,8 +43,9 @@ def save_checkpoint(
         "step": progress.step,
         "history": progress.history,
     }
-    with write_file(work / FILE) as partial:
-        torch.save(state, partial)
+    # to a file object: torch's own writer would hide why it could not write
+    with write_file(work / FILE) as partial, partial.open("wb") as file:
+        torch.save(state, file)
 
 
 def load_checkpoint(

@@ -9,21 +9,8 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.stage import PipelineStage
 
+from llm.config.stages import GROUPS
 from llm.errors import ConfigError
-
-GROUPS = {
-    "corpus": (
-        "gather",
-        "extract",
-        "filter",
-        "dedup",
-        "decontaminate",
-        "tokenizer",
-        "tokenize",
-    ),
-    "training": ("pretrain", "instructions", "sft", "preferences", "reward", "dpo"),
-    "evaluation": ("benchmark", "judge", "report", "register"),
-}
 
 
 @dataclass(frozen=True)
@@ -73,6 +60,6 @@ def read_graph(folder: Path) -> Graph:
     if strangers := [stage for stage in needs if stage not in grouped]:
         raise ConfigError(
             f"dvc.yaml: no sub-flow has the stages {', '.join(strangers)}; "
-            "add them to GROUPS in flows/graph.py"
+            "add them to GROUPS in llm/config/stages.py"
         )
     return Graph(needs)

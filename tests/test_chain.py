@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from llm.config.presets import apply_preset
+from llm.config.stages import STAGES
 from llm.files import fingerprint
 from tests.conftest import ROOT
-from tests.test_graph import STAGES
 
 pytestmark = pytest.mark.chain
 TRAINING = {"pretrain": "base", "sft": "sft", "dpo": "dpo"}

@@ -14,50 +14,73 @@ class InstructionsConfig(Section):
     """Conversations derived from the documentation, split by top-level object."""
 
     kinds: list[Kind] = Field(min_length=1)
-    train_per_kind: PositiveInt  # at most
-    test_per_kind: PositiveInt  # at most, from the held-out documents
+    """What is asked about an object."""
+    train_per_kind: PositiveInt
+    """Conversations at most."""
+    test_per_kind: PositiveInt
+    """Conversations at most, from the held-out documents."""
     max_prompt_characters: PositiveInt
-    extra: list[str]  # further JSONL files of conversations, Alpaca or ShareGPT rows, for training
+    """Longer questions are left out."""
+    extra: list[str]
+    """Further JSONL files of conversations, Alpaca or ShareGPT rows, for training."""
     seed: NonNegativeInt
+    """Of how a question is phrased."""
 
 
 class SamplingConfig(Section):
-    """How an answer is drawn. temperature 0 is greedy; top_k 0 and top_p 1 cut nothing."""
+    """How an answer is drawn."""
 
     temperature: NonNegativeFloat
+    """0 is greedy."""
     top_k: NonNegativeInt
+    """Draw among the k likeliest tokens; 0 cuts nothing."""
     top_p: Annotated[float, Field(gt=0, le=1)]
+    """Draw among the likeliest tokens up to this probability; 1 cuts nothing."""
     max_new_tokens: PositiveInt
+    """Less than model.block_size."""
 
 
 class SftConfig(TrainConfig):
     """Supervised fine-tuning on the assistant's turns."""
 
     epochs: PositiveInt
-    batch_sequences: PositiveInt  # conversations per step over all ranks
+    """Passes over the conversations."""
+    batch_sequences: PositiveInt
+    """Conversations per step over all ranks; a multiple of ranks x micro_batch_size."""
 
 
 class PreferencesConfig(Section):
     """Pairs: the reference answer is chosen, a wrong or worse sample of the sft model rejected."""
 
-    prompts: PositiveInt  # training conversations to sample for, evenly over kinds
+    prompts: PositiveInt
+    """Training conversations to sample for, evenly over kinds."""
     samples_per_prompt: PositiveInt
+    """Answers drawn per conversation."""
     sampling: SamplingConfig
-    test_frac: Annotated[float, Field(gt=0, lt=1)]  # share of prompts whose pairs are held out
-    extra: list[str]  # further JSONL files of pairs, UltraFeedback or HH rows, for training
+    """How answers are drawn."""
+    test_frac: Annotated[float, Field(gt=0, lt=1)]
+    """Share of prompts whose pairs are held out."""
+    extra: list[str]
+    """Further JSONL files of pairs, UltraFeedback or HH rows, for training."""
     seed: NonNegativeInt
+    """Of which prompts are held out, and of the answers."""
 
 
 class RewardConfig(TrainConfig):
     """Bradley-Terry reward model, from the sft model with a scalar head."""
 
     epochs: PositiveInt
-    batch_pairs: PositiveInt  # per step over all ranks
+    """Passes over the pairs."""
+    batch_pairs: PositiveInt
+    """Pairs per step over all ranks; a multiple of ranks x micro_batch_size."""
 
 
 class DpoConfig(TrainConfig):
     """Direct preference optimisation."""
 
-    beta: PositiveFloat  # strength of the pull towards the reference model
+    beta: PositiveFloat
+    """Strength of the pull towards the reference model."""
     epochs: PositiveInt
+    """Passes over the pairs."""
     batch_pairs: PositiveInt
+    """Pairs per step over all ranks; a multiple of ranks x micro_batch_size."""

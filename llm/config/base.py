@@ -17,9 +17,14 @@ from llm.errors import ConfigError
 
 
 class Section(BaseModel):
-    """One params.yaml section: immutable, no unknown keys, no coercion, no defaults."""
+    """One params.yaml section: immutable, no unknown keys, no coercion, no defaults.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    A field's docstring is its description in the flows' form.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
 
 
 S = TypeVar("S", bound=Section)

@@ -11,26 +11,44 @@ from llm.config.base import Section
 class BenchmarkConfig(Section):
     """lm-eval tasks run for base, sft and dpo."""
 
-    tasks: list[str] = Field(min_length=1)  # names of the YAML files in evals/tasks
-    limit: PositiveInt  # items per task, at most
-    batch_size: PositiveInt  # sequences per forward
-    max_new_tokens: PositiveInt  # of generated answers
+    tasks: list[str] = Field(min_length=1)
+    """Names of the YAML files in evals/tasks."""
+    limit: PositiveInt
+    """Items per task, at most."""
+    batch_size: PositiveInt
+    """Sequences per forward."""
+    max_new_tokens: PositiveInt
+    """Of generated answers; less than model.block_size."""
     device: Literal["auto", "cpu", "cuda"]
+    """auto: cuda where there is one."""
     seed: NonNegativeInt
+    """Of lm-eval, and of the order of items."""
 
 
 class JudgeConfig(Section):
     """Pairwise comparison of sft and dpo answers, each pair in both orders."""
 
     judge: Literal["reward", "openai"]
-    base_url: str  # of an OpenAI-compatible endpoint; the key is read from OPENAI_API_KEY
-    model: str  # its model name
-    reply_tokens: PositiveInt  # the longest reply of an endpoint; a cut one is counted unparsed
-    timeout_s: PositiveFloat  # of one request
-    retries: NonNegativeInt  # of a request that failed or timed out
-    concurrency: PositiveInt  # requests under way at once
-    prompts: PositiveInt  # held-out conversations to answer, evenly over kinds; also held-out pairs
+    """The pipeline's own reward model, or a model behind an OpenAI-compatible endpoint."""
+    base_url: str
+    """Of the endpoint; its key is read from OPENAI_API_KEY."""
+    model: str
+    """The endpoint's model name."""
+    reply_tokens: PositiveInt
+    """The longest reply of an endpoint; a cut one is counted unparsed."""
+    timeout_s: PositiveFloat
+    """Of one request."""
+    retries: NonNegativeInt
+    """Of a request that failed or timed out."""
+    concurrency: PositiveInt
+    """Requests under way at once."""
+    prompts: PositiveInt
+    """Held-out conversations to answer, evenly over kinds; also held-out pairs."""
     sampling: SamplingConfig
+    """How answers are drawn."""
     batch_size: PositiveInt
+    """Sequences per forward."""
     device: Literal["auto", "cpu", "cuda"]
+    """auto: cuda where there is one."""
     seed: NonNegativeInt
+    """Of the choice of prompts and pairs, and of the interval."""

@@ -10,15 +10,24 @@ from llm.config.base import Section
 class ModelConfig(Section):
     """Shape of the network: a Llama-style decoder. The vocabulary is the tokenizer's."""
 
-    block_size: PositiveInt  # context length, tokens
+    block_size: PositiveInt
+    """Context length, tokens."""
     n_layer: PositiveInt
-    n_head: PositiveInt  # query heads
-    n_kv_head: PositiveInt  # fewer than n_head is grouped-query attention
-    n_embd: PositiveInt  # width of the residual stream
-    n_inner: PositiveInt  # width of the feed-forward's hidden layer
+    """Blocks, one after the other."""
+    n_head: PositiveInt
+    """Query heads; divides n_embd into an even width per head."""
+    n_kv_head: PositiveInt
+    """Key and value heads; fewer than n_head, which it divides, is grouped-query attention."""
+    n_embd: PositiveInt
+    """Width of the residual stream."""
+    n_inner: PositiveInt
+    """Width of the feed-forward's hidden layer."""
     rope_base: Annotated[float, Field(gt=1)]
+    """Base of the rotary positions' wavelengths."""
     norm_eps: Annotated[float, Field(gt=0)]
-    tie_embeddings: bool  # the input embedding is also the output projection
+    """Added to the mean square that RMSNorm divides by."""
+    tie_embeddings: bool
+    """The input embedding is also the output projection."""
 
     @property
     def head_dim(self) -> int:

@@ -8,13 +8,20 @@ from llm.config.base import Section
 class Paths(Section):
     """Root folders, relative to the project's root. Stage NAME owns `data/NAME` and `metrics/NAME.json`."""
 
-    data: str  # what the corpus and alignment stages write, one folder per stage
-    models: str  # Hugging Face folders: base, sft, reward, dpo
-    metrics: str  # one JSON per stage, the same bytes for the same run
-    timings: str  # one JSON per stage: seconds, memory, throughput; never the same twice
-    plots: str  # one CSV per curve
-    reports: str  # report.html and the cards
-    work: str  # in progress; ignored by git and DVC
+    data: str
+    """What the corpus and alignment stages write, one folder per stage."""
+    models: str
+    """Hugging Face folders: base, sft, reward, dpo."""
+    metrics: str
+    """One JSON per stage, the same bytes for the same run."""
+    timings: str
+    """One JSON per stage: seconds, memory, throughput; never the same twice."""
+    plots: str
+    """One CSV per curve."""
+    reports: str
+    """report.html and the cards."""
+    work: str
+    """In progress; ignored by git and DVC."""
 
     def stage(self, name: str) -> Path:
         """The folder that stage `name` writes."""

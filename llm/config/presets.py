@@ -1,6 +1,9 @@
 """Presets: named sets of values that are written into params.yaml, comments kept."""
 
+import copy
+import difflib
 import io
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +45,54 @@ def apply_values(text: str, values: dict[str, Any], where: str) -> str:
     yaml.dump(document, stream)
     validate(Params, YAML(typ="safe").load(stream.getvalue()), "")
     return stream.getvalue()
+
+
+def apply_overrides(text: str, overrides: Mapping[str, Any]) -> str:
+    """params.yaml's text with the values of dotted keys, e.g. {"dpo.beta": 0.2}.
+
+    ConfigError lists every key that there is not, with the nearest, or every bad value.
+    """
+    known = list(_dotted(YAML(typ="safe").load(text)))
+    if unknown := [key for key in overrides if key not in known]:
+        raise ConfigError("\n".join(_unknown(key, known) for key in unknown))
+    nested: dict[str, Any] = {}
+    for key, value in overrides.items():
+        *sections, last = key.split(".")
+        target = nested
+        for section in sections:
+            target = target.setdefault(section, {})
+            if not isinstance(target, dict):
+                raise ConfigError(f"overrides: {key!r} and all of {section!r}; choose one")
+        target[last] = copy.deepcopy(value)
+    return apply_values(text, nested, "overrides")
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """What of `after` differs from `before`, as a mapping of the same form; lists count as a whole."""
+    found = {}
+    for key, value in after.items():
+        old = before.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            if inner := changes(old, value):
+                found[key] = inner
+        elif value != old:
+            found[key] = value
+    return found
+
+
+def _dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Every key of nested values; a section's own key as well."""
+    for key, value in values.items():
+        yield prefix + key
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{prefix}{key}.")
+
+
+def _unknown(key: str, known: list[str]) -> str:
+    same_end = [each for each in known if each.endswith("." + key)]
+    near = same_end or difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "see params.yaml"
+    return f"overrides: no key {key!r}; {hint}"
 
 
 def _merge(target: Any, values: dict[str, Any], where: str) -> None:

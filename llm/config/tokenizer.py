@@ -10,14 +10,20 @@ from llm.config.base import Section
 class TokenizerConfig(Section):
     """Byte-level BPE."""
 
-    vocab_size: Annotated[int, Field(ge=300)]  # 256 bytes, the special tokens and the merges
-    sample_bytes: PositiveInt  # text the merges are learnt from
-    min_frequency: PositiveInt  # pairs seen less often are not merged
-    max_digits: PositiveInt  # longest run of digits in one token
+    vocab_size: Annotated[int, Field(ge=300)]
+    """256 bytes, the special tokens and the merges."""
+    sample_bytes: PositiveInt
+    """Text the merges are learnt from."""
+    min_frequency: PositiveInt
+    """Pairs seen less often are not merged."""
+    max_digits: PositiveInt
+    """Longest run of digits in one token."""
 
 
 class TokenizeConfig(Section):
     """Token shards and the train/val split."""
 
-    val_frac: Annotated[float, Field(gt=0, lt=0.5)]  # share of documents, by hash of the id
+    val_frac: Annotated[float, Field(gt=0, lt=0.5)]
+    """Share of documents, by hash of the id."""
     shard_tokens: PositiveInt
+    """Tokens per file."""

@@ -13,37 +13,57 @@ class LaunchConfig(Section):
     """Processes of a training stage; more than one starts torchrun and DDP."""
 
     nproc_per_node: PositiveInt
+    """Processes on this machine."""
 
 
 class OptimConfig(Section):
     """AdamW with decoupled decay, linear warm-up, cosine decay, gradient clipping."""
 
-    lr: PositiveFloat  # peak
-    min_lr_frac: Fraction  # final learning rate as a share of the peak
-    warmup_frac: Fraction  # share of the steps
-    weight_decay: NonNegativeFloat  # on matrices only
+    lr: PositiveFloat
+    """Peak learning rate."""
+    min_lr_frac: Fraction
+    """Final learning rate as a share of the peak."""
+    warmup_frac: Fraction
+    """Share of the steps."""
+    weight_decay: NonNegativeFloat
+    """On matrices only."""
     beta1: Annotated[float, Field(ge=0, lt=1)]
+    """Decay of the mean gradient."""
     beta2: Annotated[float, Field(ge=0, lt=1)]
-    grad_clip: PositiveFloat  # global norm
+    """Decay of the mean squared gradient."""
+    grad_clip: PositiveFloat
+    """Largest global norm."""
 
 
 class TrainConfig(Section):
     """One training run of the shared loop."""
 
     optim: OptimConfig
-    precision: Literal["fp32", "bf16", "fp16"]  # of the matrix products; weights stay fp32
-    device: Literal["auto", "cpu", "cuda"]  # auto: cuda where there is one
+    """Optimizer and schedule."""
+    precision: Literal["fp32", "bf16", "fp16"]
+    """Of the matrix products; weights stay fp32."""
+    device: Literal["auto", "cpu", "cuda"]
+    """auto: cuda where there is one."""
     compile: bool
-    micro_batch_size: PositiveInt  # sequences (or pairs) per rank and forward
-    eval_interval: PositiveInt  # steps between validations
-    eval_batches: PositiveInt  # micro-batches per validation
-    checkpoint_interval: PositiveInt  # steps between checkpoints
-    log_interval: PositiveInt  # steps between progress lines
+    """Compile the network before training; pays off in long runs."""
+    micro_batch_size: PositiveInt
+    """Sequences (or pairs) per rank and forward."""
+    eval_interval: PositiveInt
+    """Steps between validations."""
+    eval_batches: PositiveInt
+    """Micro-batches per validation."""
+    checkpoint_interval: PositiveInt
+    """Steps between checkpoints."""
+    log_interval: PositiveInt
+    """Steps between progress lines."""
     seed: NonNegativeInt
+    """Of new weights and of the order of batches."""
 
 
 class PretrainConfig(TrainConfig):
     """Next-token prediction on the corpus."""
 
-    batch_tokens: PositiveInt  # tokens per step over all ranks
-    max_tokens: PositiveInt  # tokens of the whole run
+    batch_tokens: PositiveInt
+    """Tokens per step over all ranks; a multiple of ranks x micro_batch_size x block_size."""
+    max_tokens: PositiveInt
+    """Tokens of the whole run."""

@@ -5,25 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from llm.config import stages
 from llm.config.paths import Paths
 from llm.errors import DataError
 from llm.files import read_json, read_jsonl, read_text
 
 CORPUS = ("gather", "extract", "filter", "dedup", "decontaminate")
 TRAINED = ("pretrain", "sft", "reward", "dpo")
-STAGES = (
-    *CORPUS,
-    "tokenizer",
-    "tokenize",
-    "pretrain",
-    "instructions",
-    "sft",
-    "preferences",
-    "reward",
-    "dpo",
-    "benchmark",
-    "judge",
-)
+STAGES = tuple(stage for stage in stages.STAGES if stage not in ("report", "register"))
 MODELS = ("base", "sft", "dpo")
 
 Curve = list[dict[str, float]]  # rows by step; a value that was not measured has no key

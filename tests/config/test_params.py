@@ -6,7 +6,13 @@ from ruamel.yaml import YAML
 from llm.config.base import load_section, read_yaml, validate
 from llm.config.model import ModelConfig
 from llm.config.params import Params, load_params
-from llm.config.presets import apply_preset, apply_values, preset_names
+from llm.config.presets import (
+    apply_overrides,
+    apply_preset,
+    apply_values,
+    changes,
+    preset_names,
+)
 from llm.errors import ConfigError
 from tests.conftest import ROOT
 
@@ -127,3 +133,39 @@ def test_a_value_for_an_unknown_key_is_refused() -> None:
         apply_values(TEXT, {"model": {"n_layers": 3}}, "mine")
     with pytest.raises(ConfigError, match="no preset 'huge'; there are"):
         apply_preset(TEXT, "huge", PRESETS)
+
+
+def test_overrides_set_dotted_keys_and_nothing_else() -> None:
+    text = apply_overrides(TEXT, {"dpo.beta": 0.2, "sft.optim.lr": 1, "model": {"n_layer": 3}})
+    values = YAML(typ="safe").load(text)
+    assert changes(YAML(typ="safe").load(TEXT), values) == {
+        "dpo": {"beta": 0.2},
+        "sft": {"optim": {"lr": 1}},
+        "model": {"n_layer": 3},
+    }
+    assert apply_overrides(TEXT, {}) == TEXT
+
+
+def test_every_bad_override_is_named_with_the_nearest_key() -> None:
+    with pytest.raises(ConfigError) as caught:
+        apply_overrides(TEXT, {"dpo.betta": 0.2, "rows_per_band": 3, "xyzzy": 1})
+    assert str(caught.value).splitlines() == [
+        "overrides: no key 'dpo.betta'; did you mean 'dpo.beta'?",
+        "overrides: no key 'rows_per_band'; did you mean 'dedup.rows_per_band'?",
+        "overrides: no key 'xyzzy'; see params.yaml",
+    ]
+    with pytest.raises(ConfigError, match=r"dpo.beta='a lot': Input should be a valid number"):
+        apply_overrides(TEXT, {"dpo.beta": "a lot"})
+    with pytest.raises(ConfigError, match=r"'dpo.beta' and all of 'dpo'; choose one"):
+        apply_overrides(TEXT, {"dpo": 3, "dpo.beta": 0.2})
+    with pytest.raises(ConfigError, match=r"dpo=3: Input should be a valid dict"):
+        apply_overrides(TEXT, {"dpo": 3})
+
+
+def test_every_field_has_a_description_in_the_form() -> None:
+    sections = Params.model_json_schema()["$defs"]
+    fields = [
+        (name, key, spec) for name, s in sections.items() for key, spec in s["properties"].items()
+    ]
+    assert len(fields) > 100
+    assert not [(name, key) for name, key, spec in fields if not spec.get("description")]

@@ -27,7 +27,7 @@ from llm.config.paths import Paths
 from llm.errors import ConfigError, LLMError
 from llm.files import fingerprint, is_disk_full, write_json
 from llm.tied import EXIT_TERMINATED, tie_to_parent
-from llm.tracking.spool import Recorder, recording
+from llm.tracking.spool import Recorder, flatten, recording
 
 PARAMS = Path("params.yaml")
 GRAPH = Path("dvc.yaml")
@@ -137,19 +137,8 @@ def _run_recorded(
 
 
 def _record_results(recorder: Recorder, metrics: dict[str, Any], timings: dict[str, float]) -> None:
-    recorder.log(0, flatten(metrics))
-    recorder.log(0, {f"timings/{key}": value for key, value in timings.items()})
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """The numbers of nested metrics under slash-joined names; everything else is left out."""
-    flat: dict[str, float] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}/")
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            flat[prefix + key] = float(value)
-    return flat
+    recorder.log_final(flatten(metrics))
+    recorder.log_final({f"timings/{key}": value for key, value in timings.items()})
 
 
 def _usage(wall_s: float) -> dict[str, float]:

@@ -14,7 +14,7 @@ import pytest
 from llm import process
 from llm.config.paths import Paths
 from llm.errors import ConfigError, LLMError
-from llm.process import flatten, stage_deps, worker_count
+from llm.process import stage_deps, worker_count
 from tests.conftest import ROOT
 
 STAGE = """
@@ -144,10 +144,6 @@ def test_only_one_process_runs_a_stage(tmp_path: Path, paths: Paths, monkeypatch
 def test_deps_have_their_paths_filled_in(paths: Paths, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     assert f"{paths.data}/gather" in stage_deps("extract", paths)
-
-
-def test_metrics_are_flattened_to_numbers() -> None:
-    assert flatten({"a": {"b": 1, "c": "text"}, "d": 2.5, "e": True}) == {"a/b": 1.0, "d": 2.5}
 
 
 def test_workers_are_a_whole_number(monkeypatch) -> None:

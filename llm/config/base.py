@@ -38,12 +38,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} does not exist; run from the project's root") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, where: str) -> dict[str, Any]:
+    """The mapping in YAML text; ConfigError names the line of what is wrong."""
     try:
         values = YAML(typ="safe").load(text)
     except YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+        raise ConfigError(f"{where} is not valid YAML: {error}") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} must be a mapping of sections, not {type(values).__name__}")
+        raise ConfigError(f"{where} must be a mapping of sections, not {type(values).__name__}")
     return values
 
 

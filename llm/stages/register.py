@@ -25,11 +25,11 @@ from llm.config.base import read_yaml
 from llm.config.registry import RegisterConfig
 from llm.errors import DataError, TrackingError
 from llm.files import read_json, write_dir, write_json
-from llm.process import PARAMS, Context, flatten, main
+from llm.process import PARAMS, Context, main
 from llm.registry.versions import LOCK_FILE, PARAMS_FILE
 from llm.tracking.lineage import LOCK, git_tags, out_md5s, params_hash, read_lock
 from llm.tracking.runs import connect, ensure_run, valid_name
-from llm.tracking.spool import stage_file, tracking_uri
+from llm.tracking.spool import flatten, stage_file, tracking_uri
 
 CANDIDATES = ("sft", "dpo")
 CODE = Path(__file__).parents[1]  # travels with the version, so that it loads without a checkout

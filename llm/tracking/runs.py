@@ -6,27 +6,32 @@ which a restarted sender finds it again. Delivering the same events again change
 
 import fcntl
 import json
+import logging
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import LifecycleStage, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from sqlalchemy.exc import SQLAlchemyError
 
-from llm.errors import TrackingError
+from llm.config.base import read_yaml
+from llm.errors import ConfigError, TrackingError
 from llm.files import write_text
-from llm.tracking.spool import OWNER_FILE, PIPELINE_FILE, append_event
+from llm.tracking.spool import OWNER_FILE, PIPELINE_FILE, append_event, flatten_params
 
 EXPERIMENT = "llm"
 SPOOL_TAG = "llm.spool"
 METRICS_PER_BATCH = 1000  # MLflow's limits
 PARAMS_PER_BATCH = 100
+REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST"}
+
+logger = logging.getLogger(__name__)
 
 
 class Owner(NamedTuple):
@@ -93,13 +98,21 @@ def _ensure_parent(client: MlflowClient, experiment_id: str, parent: Path, began
             time_ms=began_ms,
             name=f"repro-{begun}",
             process=owner.process,
-            params={},
+            params=_params_of(Path(owner.project)),
             tags={"project": owner.project},
             implied=True,
         )
     run_id = _find_or_create(client, experiment_id, parent, {})
     write_text(known, run_id)
     return run_id
+
+
+def _params_of(project: Path) -> dict[str, str]:
+    """All of params.yaml as it is now; nothing when it cannot be read, which the stages say."""
+    try:
+        return flatten_params(read_yaml(project / "params.yaml"))
+    except ConfigError:
+        return {}
 
 
 def _find_or_create(
@@ -122,7 +135,11 @@ def first_event(spool: Path) -> dict[str, Any]:
 
 
 def deliver(client: MlflowClient, run_id: str, events: Iterable[dict[str, Any]]) -> None:
-    """Send events to a run; the same ones sent again change nothing."""
+    """Send events to a run; the same ones sent again change nothing.
+
+    What MLflow refuses for good (a value that is too long, a deleted run) is logged and
+    passed over, all else arrives.
+    """
     metrics: list[Metric] = []
     params: dict[str, str] = {}
     tags: dict[str, str] = {}
@@ -133,14 +150,52 @@ def deliver(client: MlflowClient, run_id: str, events: Iterable[dict[str, Any]])
         end = event if event["event"] == "end" else end
         for key, value in event.get("values", {}).items():
             metrics.append(Metric(valid_name(key), value, event["time_ms"], event["step"]))
+    named = [Param(valid_name(key), value) for key, value in params.items()]
+    tagged = [RunTag(valid_name(key), value) for key, value in tags.items()]
     for chunk in chunks(metrics, METRICS_PER_BATCH):
-        client.log_batch(run_id, metrics=chunk)
-    for chunk in chunks([Param(valid_name(k), v) for k, v in params.items()], PARAMS_PER_BATCH):
-        client.log_batch(run_id, params=chunk)
-    for chunk in chunks([RunTag(valid_name(k), v) for k, v in tags.items()], PARAMS_PER_BATCH):
-        client.log_batch(run_id, tags=chunk)
+        _send(client, run_id, lambda part: client.log_batch(run_id, metrics=part), chunk)
+    for chunk in chunks(named, PARAMS_PER_BATCH):
+        _send(client, run_id, lambda part: client.log_batch(run_id, params=part), chunk)
+    for chunk in chunks(tagged, PARAMS_PER_BATCH):
+        _send(client, run_id, lambda part: client.log_batch(run_id, tags=part), chunk)
     if end is not None:
+        _terminate(client, run_id, end)
+
+
+def _send(
+    client: MlflowClient, run_id: str, log: Callable[[list[Any]], Any], items: list[Any]
+) -> None:
+    """Log the items. MLflow takes a batch whole or not at all: what it refuses is found by halving."""
+    try:
+        log(items)
+    except MlflowException as error:
+        if error.error_code not in REFUSALS:
+            raise
+        if len(items) > 1 and _is_active(client, run_id):
+            half = len(items) // 2
+            _send(client, run_id, log, items[:half])
+            _send(client, run_id, log, items[half:])
+        else:
+            logger.warning("refused by MLflow, passed over: %s ...: %s", items[0].key, error)
+
+
+def _terminate(client: MlflowClient, run_id: str, end: dict[str, Any]) -> None:
+    try:
         client.set_terminated(run_id, end["status"], end["time_ms"])
+    except MlflowException as error:
+        if error.error_code not in REFUSALS:
+            raise
+        logger.warning("refused by MLflow, passed over: %s", error)
+
+
+def _is_active(client: MlflowClient, run_id: str) -> bool:
+    """Whether the run is there and not deleted."""
+    try:
+        return client.get_run(run_id).info.lifecycle_stage == LifecycleStage.ACTIVE
+    except MlflowException as error:
+        if error.error_code not in REFUSALS:
+            raise
+        return False
 
 
 def valid_name(name: str) -> str:

@@ -24,16 +24,16 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from llm.errors import TrackingError
+from llm.errors import LLMError, TrackingError
 from llm.files import write_text
 from llm.tracking.lineage import out_md5s, read_lock
 from llm.tracking.process_id import ProcessId
+from llm.tracking.results import files_of, read_results
 from llm.tracking.runs import connect, deliver, ensure_run, first_event, read_owner
 from llm.tracking.spool import LOCK_FILE, OWNER_FILE, PIPELINE_FILE, append_event
 
 POLL_S = 1.0
 RETRY_S = 60.0
-REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST"}
 
 logger = logging.getLogger(__name__)
 
@@ -87,18 +87,8 @@ def _send_new_events(client: MlflowClient, experiment_id: str, pipeline: Path) -
         if not events:
             continue
         run_id = ensure_run(client, experiment_id, spool)
-        _deliver(client, run_id, events)
-        write_text(sent, str(end))
-
-
-def _deliver(client: MlflowClient, run_id: str, events: list[dict[str, Any]]) -> None:
-    """Deliver; what MLflow refuses for good (a deleted run) is logged and passed over."""
-    try:
         deliver(client, run_id, events)
-    except MlflowException as error:
-        if error.error_code not in REFUSALS:
-            raise
-        logger.warning("refused by MLflow, passed over: %s", error)
+        write_text(sent, str(end))
 
 
 def _close(client: MlflowClient, experiment_id: str, pipeline: Path, started_by_it: bool) -> None:
@@ -109,9 +99,21 @@ def _close(client: MlflowClient, experiment_id: str, pipeline: Path, started_by_
     _tag_outs(pipeline, started_by_it)
     parent = pipeline / PIPELINE_FILE
     if parent.exists() and _status(parent) is None:
+        if started_by_it and first_event(parent).get("implied"):
+            _record_results(parent, Path(read_owner(pipeline).project))
         append_event(parent, "end", status=_parent_status(pipeline))
     _send_new_events(client, experiment_id, pipeline)
     shutil.rmtree(pipeline)
+
+
+def _record_results(parent: Path, project: Path) -> None:
+    """Every stage's last metrics on the pipeline's own run; a flow records them itself."""
+    try:
+        results = read_results(files_of(project))
+    except (LLMError, OSError) as error:
+        logger.warning("%s: no results: %s", project, error)
+        return
+    append_event(parent, "metrics", step=0, values=results.metrics)
 
 
 def _tag_outs(pipeline: Path, started_by_it: bool) -> None:

@@ -51,12 +51,24 @@ class Recorder:
         """`path` None records nothing."""
         self._file = path.open("a", encoding="utf-8") if path else None
         self._lock = threading.Lock()
+        self._ends: dict[str, tuple[int, float]] = {}  # where each metric's curve is
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Record the metrics' values at `step`."""
         if metrics:
             values = {key: float(value) for key, value in metrics.items()}
+            self._ends |= {key: (int(step), value) for key, value in values.items()}
             self.write("metrics", step=int(step), values=values)
+
+    def log_final(self, metrics: Mapping[str, float]) -> None:
+        """Record what the run ended with: at its curve's last step, at 0 where there is no curve."""
+        ends: dict[int, dict[str, float]] = {}
+        for key, value in metrics.items():
+            step, last = self._ends.get(key, (0, None))
+            if value != last:
+                ends.setdefault(step, {})[key] = value
+        for step, values in ends.items():
+            self.log(step, values)
 
     def tag(self, tags: Mapping[str, str]) -> None:
         """Set tags of the run."""
@@ -177,6 +189,17 @@ def flatten_params(params: Mapping[str, Any], prefix: str = "") -> dict[str, str
             flat |= flatten_params(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value if isinstance(value, str) else json.dumps(value)
+    return flat
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """The numbers of nested metrics under the dotted names that DVC gives them; nothing else."""
+    flat: dict[str, float] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            flat[prefix + key] = float(value)
     return flat
 
 

@@ -90,7 +90,7 @@ def test_the_better_model_becomes_a_version_that_answers_as_the_engine_does(proj
     assert registry.files(kept, "report/report.html").read_text() == "<html>"
     figures = client.get_run(entry["run_id"]).data.metrics
     assert figures["pretrain/val/bpb"] == 2.125
-    assert figures["benchmark/dpo/exact_match"] == 0.5
+    assert figures["benchmark/dpo.exact_match"] == 0.5
 
     engine = Engine.load(project.model("dpo"), device="cpu")
     asked = {"role": "user", "content": "What does Path read?"}

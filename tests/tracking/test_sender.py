@@ -18,8 +18,9 @@ from llm.files import write_json
 from llm.tracking.process_id import ProcessId
 from llm.tracking.runs import connect, valid_name
 from llm.tracking.sender import follow
-from llm.tracking.spool import OWNER_FILE, recording
+from llm.tracking.spool import OWNER_FILE, append_event, recording
 
+KINDS = {"gather.optim.kinds": '["a", "b"]'}
 STAGE = """
 import sys, time
 from pathlib import Path
@@ -119,6 +120,61 @@ def test_an_unreachable_mlflow_loses_nothing(
     _, runs = _runs(project)
     assert runs["gather"].data.metrics == {"documents": 3.0}
     assert runs["pipeline"].info.status == "FINISHED"
+
+
+def test_what_mlflow_refuses_is_passed_over_and_all_else_arrives(project: Path) -> None:
+    body = """
+recorder.write("params", params={"a": "1", "name?": "1", "name!": "2", "b": "2"})  # both name_
+recorder.log(3, {"train/loss": 2.0})
+recorder.tag({"kept": "1"})
+"""
+    assert _stage("gather", body).wait() == 0
+    os.kill(int(os.environ["LLM_PIPELINE_PID"]), signal.SIGKILL)
+    _wait(lambda: not (project / ".llm" / "tracking" / "test").exists())
+    _, runs = _runs(project)
+    run = runs["gather"]
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics == {"train/loss": 2.0}
+    assert run.data.tags["kept"] == "1"
+    assert run.data.params.pop("name_") == "1"
+    assert run.data.params == {"a": "1", "b": "2", "gather.lr": "0.1", **KINDS}
+
+
+def test_a_deleted_run_does_not_stop_the_others(project: Path) -> None:
+    assert _stage("gather", "recorder.log(0, {'documents': 1})").wait() == 0
+    pipeline = project / ".llm" / "tracking" / "test"
+    _wait(lambda: len(list(pipeline.glob("gather-*.sent"))) == 1)
+    for process in _senders(project):
+        process.kill()
+        process.wait()
+    client, runs = _runs(project)
+    client.delete_run(runs["gather"].info.run_id)
+    (spool,) = pipeline.glob("gather-*.jsonl")
+    append_event(spool, "metrics", step=1, values={"documents": 2.0, "bytes": 3.0})
+    assert _stage("filter", "recorder.log(0, {'documents': 1})").wait() == 0
+    os.kill(int(os.environ["LLM_PIPELINE_PID"]), signal.SIGKILL)
+    _wait(lambda: not pipeline.exists())
+    client, runs = _runs(project)
+    assert runs["filter"].data.metrics == {"documents": 1.0}
+    assert runs["pipeline"].info.status == "FINISHED"
+
+
+def test_the_run_of_a_plain_repro_has_all_params_and_every_stages_last_metrics(
+    project: Path,
+) -> None:
+    write_json(project / "params.yaml", {"gather": {"lr": 0.1}})
+    entry = {"params": {"params.yaml": {"gather": {"lr": 0.1}}}}
+    write_json(project / "dvc.lock", {"stages": {"gather": entry, "filter": {}, "sft": {}}})
+    write_json(project / "metrics" / "gather.json", {"val/bpb": 2.0, "sft": {"exact": 0.5}})
+    write_json(project / "metrics" / "filter.json", {"kept": 7})  # it was not run: DVC had it
+    assert _stage("gather", "recorder.log(0, {'val/bpb': 2.0})").wait() == 0
+    os.kill(int(os.environ["LLM_PIPELINE_PID"]), signal.SIGKILL)
+    _wait(lambda: not (project / ".llm" / "tracking" / "test").exists())
+    _, runs = _runs(project)
+    assert runs["gather"].data.metrics == {"val/bpb": 2.0}
+    parent = runs["pipeline"].data
+    assert parent.metrics == {"gather/val/bpb": 2.0, "gather/sft.exact": 0.5, "filter/kept": 7.0}
+    assert parent.params == {"gather.lr": "0.1"}
 
 
 def test_recording_can_be_switched_off(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """Sections of the last stages: report and register."""
 
+from typing import Literal
+
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from llm.config.align import SamplingConfig
@@ -28,3 +30,5 @@ class RegisterConfig(Section):
     """That the new version gets."""
     select_by: str
     """Key of metrics/benchmark.json per model, higher is better, e.g. exact_match."""
+    weights: Literal["upload", "reference"]
+    """upload: MLflow stores the weights; reference: their md5s, and DVC's cache or remote has them."""

@@ -10,10 +10,11 @@ Beside the model, stage `register` keeps with each version, in the files of its 
     benchmark/MODEL.json                     every item that the model was tested on
     report/report.html, *_card.md            the run's page and cards
 
-and as tags `git_commit`, `git_dirty`, `params_sha256`, `model`, `metric/NAME`, and
-`out/PATH` with DVC's md5 of every out.
+and as tags `git_commit`, `git_dirty`, `params_sha256`, `model`, `weights` (upload or
+reference, llm/registry/weights.py), `metric/NAME`, and `out/PATH` with DVC's md5 of every out.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from llm.errors import ConfigError, TrackingError
 from llm.tracking.spool import tracking_uri
+
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # read when it downloads
 
 CHAMPION = "champion"
 PREVIOUS = "previous"

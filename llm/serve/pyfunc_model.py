@@ -8,6 +8,7 @@
 """
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -17,6 +18,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from llm.config.align import SamplingConfig
 from llm.errors import DataError
 from llm.inference.engine import Engine
+from llm.registry.reference import read_reference, restore
 
 COLUMNS = ("prompt", "messages", 0)  # 0 is what a plain list becomes
 SEED = 0
@@ -26,8 +28,11 @@ class AnsweringModel(PythonModel):
     """Answers as the assistant; greedy unless `temperature` is raised."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load the Hugging Face folder among the artifacts, on a GPU where there is one."""
-        self.engine = Engine.load(Path(context.artifacts["model"]), device="auto")
+        """Load the weights, on a GPU where there is one: a folder, or a reference to one."""
+        stored = Path(context.artifacts["model"])
+        with TemporaryDirectory() as scratch:
+            folder = stored if stored.is_dir() else restore(read_reference(stored), Path(scratch))
+            self.engine = Engine.load(folder, device="auto")
 
     def predict(  # pyright: ignore[reportIncompatibleMethodOverride]  # the base has no return type
         self,

@@ -1,7 +1,7 @@
 """Stage register: the better of sft and dpo becomes a version in MLflow's registry.
 
 Reads    models/{sft,dpo}, metrics of every stage, data/benchmark, reports; for lineage dvc.lock,
-         git, params.yaml
+         git, params.yaml; DVC's cache, when register.weights is `reference`
 Writes   data/register/version.json: name, version, alias, run_id, model, uri, tags
 Metrics  score: the chosen model's; sft, dpo: each one's
 
@@ -12,8 +12,12 @@ bytes twice.
 """
 
 import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version as installed
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlflow
@@ -24,18 +28,21 @@ from mlflow.types.schema import AnyType, ColSpec, DataType, ParamSchema, ParamSp
 from llm.config.base import read_yaml
 from llm.config.registry import RegisterConfig
 from llm.errors import DataError, TrackingError
-from llm.files import read_json, write_dir, write_json
+from llm.files import read_json, read_text, write_dir, write_json
 from llm.process import PARAMS, Context, main
+from llm.registry.reference import Reference, folder_md5, refer, write_reference
 from llm.registry.versions import LOCK_FILE, PARAMS_FILE
 from llm.tracking.lineage import LOCK, git_tags, out_md5s, params_hash, read_lock
 from llm.tracking.runs import connect, ensure_run, valid_name
-from llm.tracking.spool import flatten, stage_file, tracking_uri
+from llm.tracking.spool import flatten, flatten_params, stage_file, tracking_uri
 
 CANDIDATES = ("sft", "dpo")
 CODE = Path(__file__).parents[1]  # travels with the version, so that it loads without a checkout
 REQUIREMENTS = ("torch", "tokenizers", "safetensors", "jinja2", "numpy", "pydantic", "ruamel.yaml")
 EXAMPLE = ["How do I import Path?"]
 MAX_NEW_TOKENS = 128
+REFERENCE_FILE = "weights.json"
+DESCRIPTION_CHARACTERS = 5000  # of MLflow's column
 
 
 def run(ctx: Context, *, register: RegisterConfig) -> dict[str, Any]:
@@ -43,6 +50,7 @@ def run(ctx: Context, *, register: RegisterConfig) -> dict[str, Any]:
     scores = read_scores(ctx.paths.metric("benchmark"), register.select_by)
     chosen = max(CANDIDATES, key=lambda name: scores[name])  # the first of equals
     tags = version_tags(chosen, read_json(ctx.paths.metric("benchmark"))[chosen])
+    tags["weights"] = register.weights
     work = Path(ctx.paths.work)
     uri = tracking_uri(stage_file(ctx.name, work).parent)
     try:
@@ -76,16 +84,49 @@ def read_scores(path: Path, key: str) -> dict[str, float]:
 
 
 def version_tags(chosen: str, scores: dict[str, Any]) -> dict[str, str]:
-    """From which code, params and data the version was made, and how it scored."""
+    """From which code, params and data the version was made, and how it scored.
+
+    A params.yaml that differs from the commit's does not make it dirty: it is kept as it is.
+    """
     stages = read_lock(LOCK)
     outs = {path: md5 for stage in stages.values() for path, md5 in out_md5s(stage).items()}
     return {
         "model": chosen,
-        **git_tags(written={*outs, str(LOCK)}),
+        **git_tags(written={*outs, str(LOCK), str(PARAMS)}),
         "params_sha256": params_hash(read_yaml(PARAMS)),
         **{f"metric/{name}": repr(value) for name, value in flatten(scores).items()},
         **{f"out/{path}": md5 for path, md5 in outs.items()},
     }
+
+
+def model_reference(folder: Path, md5: str | None) -> Reference:
+    """What is registered instead of the weights; DataError unless DVC keeps exactly this folder."""
+    if md5 is None:
+        raise DataError(
+            f"register.weights=reference: {LOCK} has no {folder}, so DVC keeps no weights to refer "
+            "to; run `dvc repro` rather than the stage alone, or set register.weights to upload"
+        )
+    if folder_md5(folder) != md5:
+        raise DataError(
+            f"register.weights=reference: {folder} is not what {LOCK} says ({md5}); run `dvc repro`"
+        )
+    reference = refer(str(folder), md5)
+    if missing := [file.path for file in reference.files if file.size < 0]:
+        raise DataError(
+            f"register.weights=reference: DVC's cache {reference.cache or '(none)'} lacks "
+            f"{', '.join(missing)} of {folder}; `dvc commit` puts them there"
+        )
+    return reference
+
+
+def describe(card: str) -> str:
+    """The model card as the version's description, in Markdown: whole sections, as many as fit."""
+    text = re.sub(r"\A---\n.*?\n---\n", "", card, flags=re.DOTALL).strip()
+    note = "\n\nThe whole card, the data card and the report are among the run's artifacts, in `report`."
+    sections = re.split(r"\n(?=## )", text)
+    while len("\n".join(sections)) + len(note) > DESCRIPTION_CHARACTERS and len(sections) > 1:
+        sections.pop()
+    return "\n".join(sections)[: DESCRIPTION_CHARACTERS - len(note)].rstrip() + note
 
 
 def _register(
@@ -98,11 +139,17 @@ def _register(
     client, experiment_id = connect(uri, work)
     spool = stage_file(ctx.name, work)
     run_id = ensure_run(client, experiment_id, spool) if spool.exists() else None
-    with mlflow.start_run(run_id, experiment_id, run_name=ctx.name) as active:
-        _keep_record(ctx, chosen)
-        info = _log_model(ctx.paths.model(chosen), register.name, tags)
+    with (
+        mlflow.start_run(run_id, experiment_id, run_name=ctx.name) as active,
+        _weights(ctx.paths.model(chosen), register, tags) as weights,
+    ):
+        info = _log_model(ctx.paths.model(chosen), weights)
+        _keep_record(ctx, chosen, info.model_id)
         run_id = active.info.run_id
-    number = str(info.registered_model_version)
+    registered = mlflow.register_model(info.model_uri, register.name, tags=tags)
+    number = str(registered.version)
+    card = read_text(Path(ctx.paths.reports) / "model_card.md")
+    client.update_model_version(register.name, number, describe(card))
     version_uri = f"models:/{register.name}/{number}"
     _check(version_uri)
     client.set_registered_model_alias(register.name, register.alias, number)
@@ -117,7 +164,19 @@ def _register(
     }
 
 
-def _keep_record(ctx: Context, chosen: str) -> None:
+@contextmanager
+def _weights(folder: Path, register: RegisterConfig, tags: dict[str, str]) -> Iterator[Path]:
+    """What MLflow is to store as the model: the folder, or a file that refers to it."""
+    if register.weights == "upload":
+        yield folder
+        return
+    reference = model_reference(folder, tags.get(f"out/{folder}"))
+    with TemporaryDirectory() as scratch:
+        write_reference(Path(scratch) / REFERENCE_FILE, reference)
+        yield Path(scratch) / REFERENCE_FILE
+
+
+def _keep_record(ctx: Context, chosen: str, model_id: str | None) -> None:
     """Keep with the version what says how it was made and how it did (llm/registry/versions.py)."""
     for file, kept in ((LOCK, LOCK_FILE), (PARAMS, PARAMS_FILE)):
         if file.exists():
@@ -126,13 +185,14 @@ def _keep_record(ctx: Context, chosen: str) -> None:
         if path.stem != ctx.name:
             mlflow.log_artifact(str(path), "metrics")
             numbers = flatten(read_json(path), f"{path.stem}/")
-            mlflow.log_metrics({valid_name(key): value for key, value in numbers.items()})
+            figures = {valid_name(key): value for key, value in numbers.items()}
+            mlflow.log_metrics(figures, model_id=model_id)
     mlflow.log_artifact(str(ctx.paths.stage("benchmark") / f"{chosen}.json"), "benchmark")
     mlflow.log_artifacts(ctx.paths.reports, "report")
 
 
-def _log_model(folder: Path, name: str, tags: dict[str, str]) -> Any:
-    """Store the folder and the code that loads it, as a new version of `name`."""
+def _log_model(folder: Path, weights: Path) -> Any:
+    """Store the weights and the code that loads them."""
     block_size = read_json(folder / "config.json")["max_position_embeddings"]
     params = ParamSchema(
         [
@@ -141,20 +201,17 @@ def _log_model(folder: Path, name: str, tags: dict[str, str]) -> Any:
         ]
     )
     any_row = Schema([ColSpec(AnyType())])  # a prompt, or a list of messages
-    info = mlflow.pyfunc.log_model(
+    packages = (*REQUIREMENTS, *(() if weights.is_dir() else ("dvc",)))
+    return mlflow.pyfunc.log_model(
         name="model",
         python_model=str(CODE / "serve" / "pyfunc_model.py"),
-        artifacts={"model": str(folder)},
+        artifacts={"model": str(weights)},
         code_paths=[str(CODE)],
         signature=ModelSignature(any_row, Schema([ColSpec(DataType.string)]), params),
         input_example=EXAMPLE,
-        pip_requirements=[f"{package}=={installed(package)}" for package in REQUIREMENTS],
-        registered_model_name=name,
+        pip_requirements=[f"{package}=={installed(package)}" for package in packages],
+        params=flatten_params(read_yaml(PARAMS)),
     )
-    client = mlflow.MlflowClient()
-    for key, value in tags.items():
-        client.set_model_version_tag(name, str(info.registered_model_version), key, value)
-    return info
 
 
 def _check(version_uri: str) -> None:

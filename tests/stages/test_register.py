@@ -1,7 +1,10 @@
 """Register chooses by a score that exists, and its version answers through MLflow."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import mlflow
@@ -16,14 +19,16 @@ from llm.config.paths import Paths
 from llm.config.registry import RegisterConfig
 from llm.config.tokenizer import TokenizerConfig
 from llm.errors import DataError, TrackingError
-from llm.files import read_json, write_json, write_text
+from llm.files import fingerprint, read_json, write_json, write_text
 from llm.inference.engine import Engine
 from llm.model.folder import save_model
 from llm.model.transformer import LanguageModel
 from llm.process import Context
+from llm.registry import reference
 from llm.registry.versions import LOCK_FILE, PARAMS_FILE, Registry, tracking_uri_of
+from llm.registry.weights import model_folder
 from llm.serve.pyfunc_model import conversations_of
-from llm.stages.register import read_scores, run
+from llm.stages.register import EXAMPLE, describe, read_scores, run, version_tags
 from llm.tokenizer.bpe import save_tokenizer, train_tokenizer
 from llm.tokenizer.load import Tokenizer
 
@@ -38,7 +43,10 @@ SHAPE = ModelConfig(
     norm_eps=1e-5,
     tie_embeddings=True,
 )
-REGISTER = RegisterConfig(name="test-llm", alias="candidate", select_by="exact_match")
+REGISTER = RegisterConfig(
+    name="test-llm", alias="candidate", select_by="exact_match", weights="upload"
+)
+CARD = "---\nlanguage: en\n---\n\n# A model: model card\n\nIt answers.\n\n## Results\n\nGood.\n"
 SCORES = {"sft": {"exact_match": 0.25, "bpb": 2.0}, "dpo": {"exact_match": 0.5, "bpb": 2.5}}
 
 
@@ -60,6 +68,7 @@ def project(tmp_path: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> It
     for name in ("sft", "dpo"):
         write_json(paths.stage("benchmark") / f"{name}.json", {"tasks": {"of": name}})
     write_text(Path(paths.reports) / "report.html", "<html>")
+    write_text(Path(paths.reports) / "model_card.md", CARD)
     yield paths
     mlflow.set_tracking_uri(None)
     mlflow.set_registry_uri(None)
@@ -79,7 +88,8 @@ def test_the_better_model_becomes_a_version_that_answers_as_the_engine_does(proj
     assert version.run_id == entry["run_id"]
     assert client.get_run(entry["run_id"]).info.status == "FINISHED"
     tags = {"out/models/dpo": "abc.dir", "metric/exact_match": "0.5", "model": "dpo"}
-    assert tags.items() <= version.tags.items()
+    assert {"weights": "upload", **tags}.items() <= version.tags.items()
+    assert version.description.startswith("# A model: model card\n\nIt answers.\n\n## Results")
     assert {"git_commit", "git_dirty", "params_sha256"} <= version.tags.keys()
 
     registry = Registry(tracking_uri_of(Path(project.work)))
@@ -91,6 +101,12 @@ def test_the_better_model_becomes_a_version_that_answers_as_the_engine_does(proj
     figures = client.get_run(entry["run_id"]).data.metrics
     assert figures["pretrain/val/bpb"] == 2.125
     assert figures["benchmark/dpo.exact_match"] == 0.5
+    model = client.get_logged_model(version.source.removeprefix("models:/"))
+    assert {metric.key: metric.value for metric in model.metrics} == figures  # on its page, too
+    assert model.params == {"register.name": "test-llm"}
+    folder = model_folder(registry, kept)
+    assert fingerprint(folder) == fingerprint(project.model("dpo"))
+    assert read_json(folder.parents[1] / "input_example.json") == EXAMPLE
 
     engine = Engine.load(project.model("dpo"), device="cpu")
     asked = {"role": "user", "content": "What does Path read?"}
@@ -102,6 +118,66 @@ def test_the_better_model_becomes_a_version_that_answers_as_the_engine_does(proj
     assert loaded.predict([{"messages": [asked]}], params=params) == [expected]
     frame = pd.DataFrame({"prompt": [asked["content"]] * 2})
     assert loaded.predict(frame, params=params) == [expected] * 2
+
+
+def test_weights_by_reference_stay_in_the_cache_and_answer_from_there(
+    project: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = Context("register", project, Path(project.work) / "work")
+    by_reference = REGISTER.model_copy(update={"weights": "reference"})
+    with pytest.raises(DataError, match=r"dvc\.lock has no .*models/dpo"):
+        run(context, register=by_reference)
+
+    dvc("init", "--no-scm", "--quiet")
+    stage = ["stage", "add", "--quiet", "--run", "--name", "dpo", "--outs-persist", "models/dpo"]
+    dvc(*stage, "echo")
+    monkeypatch.setattr(reference, "_settings", cache(reference._settings.__wrapped__))
+    paths = project.model_copy(update={"models": "models"})
+    run(Context("register", paths, Path(project.work) / "work"), register=by_reference)
+
+    registry = Registry(tracking_uri_of(Path(project.work)))
+    version = registry.find("candidate", "test-llm")
+    assert version.tags["weights"] == "reference"
+    expected = fingerprint(project.model("dpo"))
+    engine = Engine.load(project.model("dpo"), device="cpu")
+    shutil.rmtree(project.models)
+    assert not list(Path(project.work).rglob("mlartifacts/**/*.safetensors"))
+    assert fingerprint(model_folder(registry, version, tmp_path / "work")) == expected
+
+    monkeypatch.chdir("/")  # wherever it is loaded
+    loaded = mlflow.pyfunc.load_model("models:/test-llm@candidate")
+    asked = [{"role": "user", "content": "What does Path read?"}]
+    (answer,) = engine.answer([asked], _greedy(8), seed=0)
+    assert loaded.predict([asked[0]["content"]], params={"max_new_tokens": 8}) == [answer]
+    shutil.rmtree(tmp_path / ".dvc" / "cache")
+    with pytest.raises(DataError, match="is not to be had"):
+        mlflow.pyfunc.load_model("models:/test-llm@candidate")
+
+
+def test_a_changed_params_file_is_kept_and_makes_no_version_dirty(
+    project: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for command in (
+        ["init", "-q"],
+        ["add", "params.yaml"],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "first"],
+    ):
+        subprocess.run(["git", *command], check=True)
+    Path(".gitignore").write_text("*\n")
+    Path("params.yaml").write_text("register: {name: other}\n")
+    assert version_tags("dpo", {})["git_dirty"] == "false"
+    Path("code.py").write_text("")
+    subprocess.run(["git", "add", "--force", "code.py"], check=True)
+    assert version_tags("dpo", {})["git_dirty"] == "true"
+
+
+def test_a_long_card_is_cut_between_sections_and_fits_mlflows_column() -> None:
+    card = "# Card\n\nIt is.\n" + "".join(f"\n## Part {i}\n\n{'x' * 900}\n" for i in range(9))
+    text = describe(card)
+    assert len(text) <= 5000
+    assert "## Part 4" in text
+    assert "## Part 5" not in text
+    assert text.endswith("in `report`.")
 
 
 @pytest.mark.parametrize(
@@ -145,6 +221,10 @@ def test_an_unreachable_mlflow_is_one_error_with_its_remedy(
 def test_what_is_neither_prompt_nor_messages_is_refused(rows: pd.DataFrame) -> None:
     with pytest.raises(DataError, match="messages"):
         conversations_of(rows)
+
+
+def dvc(*args: str) -> None:
+    subprocess.run([sys.executable, "-m", "dvc", *args], check=True)
 
 
 def _greedy(max_new_tokens: int) -> SamplingConfig:

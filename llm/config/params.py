@@ -26,6 +26,7 @@ from llm.config.corpus import (
 from llm.config.evaluation import BenchmarkConfig, JudgeConfig
 from llm.config.model import ModelConfig
 from llm.config.paths import Paths
+from llm.config.promote import PromoteConfig
 from llm.config.registry import RegisterConfig, ReportConfig
 from llm.config.tokenizer import TokenizeConfig, TokenizerConfig
 from llm.config.train import LaunchConfig, PretrainConfig
@@ -54,6 +55,7 @@ class Params(Section):
     judge: JudgeConfig
     report: ReportConfig
     register_: RegisterConfig = Field(alias="register")  # BaseModel.register is taken
+    promote: PromoteConfig
 
     @model_validator(mode="after")
     def _check_across_sections(self) -> Self:
@@ -98,6 +100,7 @@ class Params(Section):
             ("benchmark", self.benchmark.max_new_tokens),
             ("judge.sampling", self.judge.sampling.max_new_tokens),
             ("report.sampling", self.report.sampling.max_new_tokens),
+            ("promote.safety", self.promote.safety.max_new_tokens),
         ):
             if tokens >= self.model.block_size:
                 yield (

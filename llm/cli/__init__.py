@@ -5,6 +5,7 @@ import sys
 import typer
 
 from llm.cli.params import check, preset
+from llm.cli.registry import promote, rollback, versions
 from llm.cli.text import chat, generate
 from llm.errors import LLMError
 
@@ -14,7 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (generate, chat, preset, check):
+for command in (generate, chat, preset, check, promote, rollback, versions):
     app.command()(command)
 
 

@@ -49,6 +49,7 @@ class Version:
     run_id: str  # of the stage register, whose files are the version's
     tags: Mapping[str, str]
     aliases: tuple[str, ...]
+    created_ms: int = 0  # Unix time in milliseconds
 
     @property
     def uri(self) -> str:
@@ -73,7 +74,7 @@ class Registry:
             by_alias = match["kind"] == "@"
         else:
             which, by_alias = reference, not reference.isdigit()
-        version = self.by_alias(name, which) if by_alias else self._by_number(name, which)
+        version = self.by_alias(name, which) if by_alias else self.by_number(name, which)
         if version is None:
             known = ", ".join(
                 f"{each.number}{''.join(f' @{alias}' for alias in each.aliases)}"
@@ -89,6 +90,10 @@ class Registry:
         """The version with the alias; None when no version has it, never because MLflow is away."""
         return self._get(lambda: self.client.get_model_version_by_alias(name, alias))
 
+    def by_number(self, name: str, number: str) -> Version | None:
+        """The version with the number; None when there is none, never because MLflow is away."""
+        return self._get(lambda: self.client.get_model_version(name, number))
+
     def versions(self, name: str) -> list[Version]:
         """All versions of `name`, oldest first."""
         try:
@@ -97,13 +102,17 @@ class Registry:
             raise self._unreachable(error) from error
         numbers = sorted((str(each.version) for each in found), key=int)
         # a search does not fill in the aliases
-        return [version for number in numbers if (version := self._by_number(name, number))]
+        return [version for number in numbers if (version := self.by_number(name, number))]
 
     def set_alias(self, version: Version, alias: str) -> None:
         """Give the version the alias, and take it from whichever had it, at once."""
         self._do(
             lambda: self.client.set_registered_model_alias(version.name, alias, version.number)
         )
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        """Take the alias from whichever version of `name` has it."""
+        self._do(lambda: self.client.delete_registered_model_alias(name, alias))
 
     def set_tags(self, version: Version, tags: Mapping[str, Any]) -> None:
         """Set tags of the version."""
@@ -113,6 +122,27 @@ class Registry:
                     version.name, version.number, key, str(value)
                 )
             )
+
+    def delete_tag(self, version: Version, key: str) -> None:
+        """Remove a tag of the version."""
+        self._do(lambda: self.client.delete_model_version_tag(version.name, version.number, key))
+
+    def model_tags(self, name: str) -> dict[str, str]:
+        """The tags of the registered model itself; none when there is no such model."""
+        try:
+            return dict(self.client.get_registered_model(name).tags)
+        except (MlflowException, SQLAlchemyError) as error:
+            if _is_unknown(error):
+                return {}
+            raise self._unreachable(error) from error
+
+    def set_model_tag(self, name: str, key: str, value: str) -> None:
+        """Set a tag of the registered model, at once."""
+        self._do(lambda: self.client.set_registered_model_tag(name, key, value))
+
+    def delete_model_tag(self, name: str, key: str) -> None:
+        """Remove a tag of the registered model."""
+        self._do(lambda: self.client.delete_registered_model_tag(name, key))
 
     def files(self, version: Version, path: str) -> Path:
         """A file or folder that the version keeps, on this machine.
@@ -132,16 +162,11 @@ class Registry:
         """Add a file to those that the version keeps."""
         self._do(lambda: self.client.log_artifact(version.run_id, str(file), folder))
 
-    def _by_number(self, name: str, number: str) -> Version | None:
-        return self._get(lambda: self.client.get_model_version(name, number))
-
     def _get(self, ask: Any) -> Version | None:
         try:
             return _version(ask())
         except (MlflowException, SQLAlchemyError) as error:
-            # an unknown alias is answered with the one code, an unknown model with the other
-            codes = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), "INVALID_PARAMETER_VALUE"}
-            if getattr(error, "error_code", None) in codes:
+            if _is_unknown(error):
                 return None
             raise self._unreachable(error) from error
 
@@ -160,6 +185,12 @@ def tracking_uri_of(work: Path) -> str:
     return tracking_uri(work.absolute() / "tracking" / "any")
 
 
+def _is_unknown(error: Exception) -> bool:
+    """An unknown alias is answered with the one code, an unknown model with the other."""
+    codes = {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), "INVALID_PARAMETER_VALUE"}
+    return getattr(error, "error_code", None) in codes
+
+
 def _version(found: ModelVersion) -> Version:
     assert found.run_id is not None
     return Version(
@@ -168,4 +199,5 @@ def _version(found: ModelVersion) -> Version:
         run_id=found.run_id,
         tags=dict(found.tags),
         aliases=tuple(sorted(found.aliases)),
+        created_ms=int(found.creation_timestamp or 0),
     )

@@ -1,5 +1,6 @@
 """`llm promote`, `llm rollback`, `llm versions`: which registered version is the champion."""
 
+import re
 import subprocess
 import sys
 from datetime import datetime
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -113,13 +115,13 @@ def _ask(decision: "Decision") -> "Answer":
 
 def _versions(registry: "Registry", params: Params) -> Table:
     select_by = params.register_.select_by
-    table = Table()
+    table = Table(box=SIMPLE_HEAD)
     for column in ("version", "aliases", "model", select_by, "bpb", "gates", "registered"):
         table.add_column(column)
     table.add_column("champion since")
     for version in registry.versions(params.register_.name):
         tags = version.tags
-        bpb = next((tags[key] for key in sorted(tags) if key.endswith("/bpb")), "")
+        bpb = [tags[key] for key in sorted(tags) if re.fullmatch(r"metric/\w+/bpb", key)]
         crowned = (
             (_local(tags["champion/at"]), tags["champion/by"]) if "champion/at" in tags else ()
         )
@@ -128,7 +130,7 @@ def _versions(registry: "Registry", params: Params) -> Table:
             ", ".join(version.aliases),
             tags.get("model", ""),
             _rounded(tags.get(f"metric/{select_by}", "")),
-            _rounded(bpb),
+            _rounded(*bpb[:1]),
             _gates(version),
             datetime.fromtimestamp(version.created_ms / 1000).strftime("%Y-%m-%d %H:%M"),
             ", ".join(crowned),
@@ -139,7 +141,7 @@ def _versions(registry: "Registry", params: Params) -> Table:
 def _history(registry: "Registry", name: str) -> Table:
     from llm.registry.moves import history
 
-    table = Table()
+    table = Table(box=SIMPLE_HEAD)
     for column in ("when", "what", "version", "champion before", "by", "reason", "gates"):
         table.add_column(column, overflow="fold")
     for move in history(registry, name):
@@ -157,7 +159,7 @@ def _gates(version: "Version") -> str:
     )
 
 
-def _rounded(text: str) -> str:
+def _rounded(text: str = "") -> str:
     return f"{float(text):.3f}" if text else ""
 
 

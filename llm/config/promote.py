@@ -83,12 +83,19 @@ class PromoteConfig(Section):
     gates: list[GateName] = Field(min_length=1)
     """Those that count; the others are not measured."""
     tasks: TasksGate
+    """Benchmark tasks, beside the champion's."""
     bpb: BpbGate
+    """Bits per byte, beside the champion's."""
     judge: JudgeGate
+    """The judge's win rate against the champion."""
     safety: SafetyGate
+    """Answers that show what they must not."""
     contamination: ContaminationGate
+    """Training text that holds evaluation items."""
     latency: LatencyGate
+    """Seconds per answer."""
     size: SizeGate
+    """How large the model folder is."""
     approval: bool
     """A person is asked once the gates have passed."""
     approval_timeout_s: PositiveInt

@@ -9,16 +9,14 @@ stays, with the work in progress, so that retrying the run continues in it.
 
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from dvc.repo import Repo
 
 from llm.errors import ConfigError
+from llm.git import git, is_committed, succeeds
+from llm.worktree import share_cache, using_cache
 
 IDENTITY = ("-c", "user.name=llm flow", "-c", "user.email=flow@localhost")
 
@@ -51,6 +49,14 @@ def worktree(root: Path, name: str, run_id: str) -> Iterator[Worktree]:
     name = (
         re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "run"
     )  # fit for a branch and a folder
+    with using_cache(root):
+        tree = _open_worktree(root, name, run_id)
+        yield tree
+        git(root, "worktree", "remove", "--force", str(tree.folder))
+        shutil.rmtree(tree.folder, ignore_errors=True)  # git leaves what it ignores
+
+
+def _open_worktree(root: Path, name: str, run_id: str) -> Worktree:
     folder = root / ".llm" / "worktrees" / f"{name}-{run_id[:8]}"
     branch = f"run/{name}"
     if folder.exists():
@@ -60,37 +66,10 @@ def worktree(root: Path, name: str, run_id: str) -> Iterator[Worktree]:
         if git(root, "branch", "--list", branch):  # names are drawn at random, and recur
             branch = f"{branch}-{run_id[:8]}"
         git(root, "worktree", "add", "--quiet", "-b", branch, str(folder), "HEAD")
-    _share_cache(root, folder)
-    yield Worktree(folder, branch)
-    git(root, "worktree", "remove", "--force", str(folder))
-    shutil.rmtree(folder, ignore_errors=True)  # git leaves what it ignores
-
-
-def is_committed(root: Path) -> bool:
-    """Whether `root` is a git repository with at least one commit."""
-    command = ["git", "rev-parse", "--verify", "--quiet", "HEAD"]
-    return subprocess.run(command, cwd=root, capture_output=True, check=False).returncode == 0
+    share_cache(root, folder)
+    return Worktree(folder, branch)
 
 
 def has_identity(folder: Path) -> bool:
     """Whether git knows who commits."""
-    command = ["git", "config", "user.email"]
-    return subprocess.run(command, cwd=folder, capture_output=True, check=False).returncode == 0
-
-
-def git(folder: Path, *args: str) -> str:
-    """Output of a git command in `folder`; ConfigError with its message when it fails."""
-    done = subprocess.run(["git", *args], cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ConfigError(f"`git {' '.join(args)}` failed in {folder}: {done.stderr.strip()}")
-    return done.stdout.strip()
-
-
-def _share_cache(root: Path, folder: Path) -> None:
-    """Point the worktree's DVC at the checkout's cache, in a file that git ignores."""
-    with Repo(str(root)) as repo:
-        cache = repo.cache.local_cache_dir
-    with Repo(str(folder)) as repo:
-        config: Any = repo.config  # DVC has no types for it
-        with config.edit("local") as local:
-            local["cache"]["dir"] = cache
+    return succeeds(folder, "config", "user.email")

@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from llm.cli.lineage import lineage
 from llm.cli.params import check, preset
 from llm.cli.registry import promote, rollback, versions
 from llm.cli.text import chat, generate
@@ -15,7 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (generate, chat, preset, check, promote, rollback, versions):
+for command in (generate, chat, preset, check, promote, rollback, versions, lineage):
     app.command()(command)
 
 

@@ -6,6 +6,7 @@
 Beside the model, stage `register` keeps with each version, in the files of its own run:
 
     lineage/dvc.lock, lineage/params.yaml    every dep, param and out of the run, with hashes
+    lineage/packages.txt                     Python's and every installed package's version
     metrics/STAGE.json                       of every stage before `register`
     benchmark/MODEL.json                     every item that the model was tested on
     report/report.html, *_card.md            the run's page and cards
@@ -16,7 +17,7 @@ reference, llm/registry/weights.py), `metric/NAME`, and `out/PATH` with DVC's md
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,10 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # read w
 
 CHAMPION = "champion"
 PREVIOUS = "previous"
+CANDIDATE = "candidate"
 LOCK_FILE = "lineage/dvc.lock"
 PARAMS_FILE = "lineage/params.yaml"
+PACKAGES_FILE = "lineage/packages.txt"
 REFERENCE = re.compile(r"(?:models:/)?(?P<name>[A-Za-z0-9_.-]+)(?P<kind>[/@])(?P<which>[\w.-]+)")
 
 
@@ -85,6 +88,13 @@ class Registry:
                 + ("" if known else " (`make repro` registers one)")
             )
         return version
+
+    def find_default(self, reference: str, name: str) -> Version:
+        """The version that is named; the champion of `name`, else its candidate, when none is."""
+        if reference:
+            return self.find(reference, name)
+        champion = self.by_alias(name, CHAMPION)
+        return champion or self.find(CANDIDATE, name)
 
     def by_alias(self, name: str, alias: str) -> Version | None:
         """The version with the alias; None when no version has it, never because MLflow is away."""
@@ -144,6 +154,24 @@ class Registry:
         """Remove a tag of the registered model."""
         self._do(lambda: self.client.delete_registered_model_tag(name, key))
 
+    def names(self) -> list[str]:
+        """Every registered model, whatever its name."""
+        found: list[str] = []
+        token = None
+        while True:
+            try:
+                page = self.client.search_registered_models(page_token=token)
+            except (MlflowException, SQLAlchemyError) as error:
+                raise self._unreachable(error) from error
+            found += [model.name for model in page]
+            token = page.token
+            if not token:
+                return found
+
+    def list_files(self, version: Version) -> set[str]:
+        """The paths of all files that the version keeps."""
+        return set(self._files_below(version.run_id, None))
+
     def files(self, version: Version, path: str) -> Path:
         """A file or folder that the version keeps, on this machine.
 
@@ -162,6 +190,17 @@ class Registry:
         """Add a file to those that the version keeps."""
         self._do(lambda: self.client.log_artifact(version.run_id, str(file), folder))
 
+    def _files_below(self, run_id: str, folder: str | None) -> Iterator[str]:
+        try:
+            entries = self.client.list_artifacts(run_id, folder)
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            raise self._unreachable(error) from error
+        for entry in entries:
+            if entry.is_dir:
+                yield from self._files_below(run_id, entry.path)
+            else:
+                yield entry.path
+
     def _get(self, ask: Any) -> Version | None:
         try:
             return _version(ask())
@@ -178,6 +217,22 @@ class Registry:
 
     def _unreachable(self, error: Exception) -> TrackingError:
         return TrackingError(f"MLflow at {self.uri} refuses or does not answer: {error}")
+
+
+def open_registry(work: Path) -> Registry:
+    """The registry of the project whose work in progress lies in `work`.
+
+    Raises TrackingError when that is the project's own file and there is none: asking it
+    would make an empty one.
+    """
+    uri = tracking_uri_of(work)
+    file = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:") and not file.is_file():
+        raise TrackingError(
+            f"there is no registry {file}; `make repro` makes it with the first version, or set "
+            "MLFLOW_TRACKING_URI to where the versions are"
+        )
+    return Registry(uri)
 
 
 def tracking_uri_of(work: Path) -> str:

@@ -3,11 +3,13 @@
 import importlib.metadata
 import os
 import platform
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from llm.config.paths import Paths
 from llm.files import fingerprint
+from llm.report.drawing import draw, lineage_graph
 from llm.report.facts import STAGES, TRAINED
 from llm.tracking.lineage import git_tags, out_md5s, read_lock
 
@@ -16,10 +18,10 @@ MODEL_OF = {stage: "base" if stage == "pretrain" else stage for stage in TRAINED
 
 
 def stage_lineage(paths: Paths, root: Path) -> list[dict[str, Any]]:
-    """Per stage: its outs with their hashes, and its params.
+    """Per stage: its outs with their hashes, the paths it read, and its params.
 
     The hashes are DVC's md5, from dvc.lock; for a stage that is not locked yet (run
-    without DVC), sha256 of what it wrote, and no params.
+    without DVC), sha256 of what it wrote, no paths and no params.
     """
     lock = read_lock(root / "dvc.lock")
     rows = []
@@ -27,8 +29,21 @@ def stage_lineage(paths: Paths, root: Path) -> list[dict[str, Any]]:
         locked = lock.get(stage)
         outs = out_md5s(locked) if locked else _fingerprints(paths, stage)
         params = (locked or {}).get("params", {}).get("params.yaml", {})
-        rows.append({"stage": stage, "outs": outs, "params": _flat(params)})
+        deps = [dep["path"] for dep in (locked or {}).get("deps", [])]
+        rows.append({"stage": stage, "outs": outs, "deps": deps, "params": _flat(params)})
     return rows
+
+
+def lineage_picture(
+    rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, Mapping[str, Any]]
+) -> str:
+    """The rows as a drawing of what was made from what; empty when DVC has locked no stage."""
+    outs = {row["stage"]: row["outs"] for row in rows}
+    nodes, edges = lineage_graph(outs, {row["stage"]: row["deps"] for row in rows}, metrics)
+    if not any(row["deps"] for row in rows):
+        return ""
+    said = "; ".join(f"{node.name} {node.figures}".strip() for node in nodes)
+    return draw(nodes, edges, f"Graph of what was made from what: {said}.")
 
 
 def code_lineage(paths: Paths) -> dict[str, str]:

@@ -24,6 +24,7 @@ from llm.report.facts import (
     scores,
     series,
 )
+from llm.report.lineage import lineage_picture
 
 TEMPLATES = Path(__file__).parent / "templates"
 JUDGES = {
@@ -68,6 +69,7 @@ def render_page(facts: Facts, values: Mapping[str, Any]) -> str:
         "funnel_svg": Markup(_funnel_chart(values["funnel"])),
         "curves": [_curve(stage, facts.curves[stage]) for stage in TRAINED],
         "score_charts": _score_charts(facts),
+        "lineage_svg": Markup(lineage_picture(values["lineage"], facts.metrics)),
     }
     return _template("page.html", autoescape=True).render(**values, **pictures)
 

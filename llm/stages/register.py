@@ -29,9 +29,11 @@ from llm.config.base import read_yaml
 from llm.config.registry import RegisterConfig
 from llm.errors import DataError, TrackingError
 from llm.files import read_json, read_text, write_dir, write_json
+from llm.git import keep_commit
 from llm.process import PARAMS, Context, main
+from llm.registry.packages import installed_packages, write_packages
 from llm.registry.reference import Reference, folder_md5, refer, write_reference
-from llm.registry.versions import LOCK_FILE, PARAMS_FILE
+from llm.registry.versions import LOCK_FILE, PACKAGES_FILE, PARAMS_FILE
 from llm.tracking.lineage import LOCK, git_tags, out_md5s, params_hash, read_lock
 from llm.tracking.runs import connect, ensure_run, valid_name
 from llm.tracking.spool import flatten, flatten_params, stage_file, tracking_uri
@@ -152,6 +154,7 @@ def _register(
     client.update_model_version(register.name, number, describe(card))
     version_uri = f"models:/{register.name}/{number}"
     _check(version_uri)
+    keep_commit(Path(), f"{register.name}/{number}")
     client.set_registered_model_alias(register.name, register.alias, number)
     return {
         "name": register.name,
@@ -181,6 +184,8 @@ def _keep_record(ctx: Context, chosen: str, model_id: str | None) -> None:
     for file, kept in ((LOCK, LOCK_FILE), (PARAMS, PARAMS_FILE)):
         if file.exists():
             mlflow.log_artifact(str(file), str(Path(kept).parent))
+    write_packages(ctx.work / Path(PACKAGES_FILE).name, installed_packages())
+    mlflow.log_artifact(str(ctx.work / Path(PACKAGES_FILE).name), str(Path(PACKAGES_FILE).parent))
     for path in sorted(Path(ctx.paths.metrics).glob("*.json")):
         if path.stem != ctx.name:
             mlflow.log_artifact(str(path), "metrics")

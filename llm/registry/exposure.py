@@ -1,0 +1,96 @@
+"""Which documents pretraining read, and when: block by block, as the loop drew them.
+
+Being in the training split is not being read: a run of few tokens ends before it has gone
+through the split, a long one reads it more than once. The token stream says where each
+document lies in it, the params how many blocks were drawn, and the order is a permutation
+that depends on the seed alone (llm/data/order.py). Where the order was drawn by other
+code than that of today there is no telling.
+"""
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from llm.data import order
+from llm.data.order import shuffled
+from llm.data.shards import HEADER, read_header
+from llm.errors import DataError
+from llm.registry.cache import file_md5
+from llm.registry.corpus import Corpus
+from llm.registry.record import Record
+from llm.tokenizer.chat import BOS
+
+DRAWN_BY = ("llm/data/order.py", "llm/data/blocks.py")
+ROOT = Path(order.__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """How often pretraining read a document."""
+
+    steps: tuple[int, ...]  # the optimizer steps that read any of it, from 1
+    n_steps: int  # of the whole run
+
+
+def exposures(
+    corpus: Corpus, record: Record, train_ids: Sequence[str], wanted: Collection[str]
+) -> dict[str, Exposure]:
+    """Of the wanted documents among those of the training split, which are given in order.
+
+    DataError says why there is no telling.
+    """
+    for path in DRAWN_BY:
+        if record.code.get(path) != file_md5(ROOT / path):
+            raise DataError(f"which of it was read cannot be told: {path} has changed since")
+    size, batch, tokens, seed = (
+        record.value("model", "block_size"),
+        *(record.value("pretrain", key) for key in ("batch_tokens", "max_tokens", "seed")),
+    )
+    if None in (size, batch, tokens, seed):
+        raise DataError("how much was read cannot be told: its params are not known")
+    starts, total = _document_starts(corpus)
+    if len(starts) != len(train_ids):
+        raise DataError(
+            f"its token shards hold {len(starts)} documents, its corpus gives {len(train_ids)}"
+        )
+    ends = np.append(starts[1:], total)
+    blocks = {
+        id_: range(starts[n] // size, (ends[n] - 1) // size + 1)
+        for n, id_ in enumerate(train_ids)
+        if id_ in wanted
+    }
+    n_steps, per_step = tokens // batch, batch // size
+    asked = np.unique([block for each in blocks.values() for block in each])
+    steps = _steps_of(asked, (total - 1) // size, n_steps, per_step, seed)
+    read = {id_: {step for block in each for step in steps[block]} for id_, each in blocks.items()}
+    return {id_: Exposure(tuple(sorted(found)), n_steps) for id_, found in read.items()}
+
+
+def _document_starts(corpus: Corpus) -> tuple[np.ndarray, int]:
+    """Where each document of the training stream begins, and the stream's length in tokens."""
+    tokenizer = json.loads(corpus.files("tokenizer")["tokenizer.json"].read_bytes())
+    bos = next(token["id"] for token in tokenizer["added_tokens"] if token["content"] == BOS)
+    starts, total = [], 0
+    for name, path in sorted(corpus.files("tokenize").items()):
+        if name.startswith("train/"):
+            header = read_header(path)
+            ids = np.memmap(path, header.dtype, "r", HEADER.size, (header.count,))
+            starts.append(np.flatnonzero(ids == bos) + total)
+            total += header.count
+    return np.concatenate(starts), total
+
+
+def _steps_of(
+    blocks: np.ndarray, n_blocks: int, n_steps: int, per_step: int, seed: int
+) -> dict[int, list[int]]:
+    """The steps that read each of some blocks, as `TrainingBlocks` draws them."""
+    steps: dict[int, list[int]] = {int(block): [] for block in blocks}
+    n_drawn = n_steps * per_step
+    for first in range(0, n_drawn, n_blocks):  # epoch by epoch
+        drawn = shuffled(n_blocks, first // n_blocks, seed)[: n_drawn - first]
+        for place in np.flatnonzero(np.isin(drawn, blocks)):
+            steps[int(drawn[place])].append((first + int(place)) // per_step + 1)
+    return steps

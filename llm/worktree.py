@@ -1,0 +1,94 @@
+"""Git worktrees that share one DVC cache, and who may use that cache when.
+
+Whoever writes to the cache from a worktree of its own (a pipeline run, a reproduction)
+does so inside `using_cache`; any number may at once. `llm gc` frees inside
+`alone_with_cache`, which nobody else then enters.
+"""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llm.errors import ConfigError
+from llm.git import git_bytes
+
+LOCK = Path(".llm") / "locks" / "cache.lock"
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """One of git's worktrees, the first of which is the repository's own folder."""
+
+    folder: Path
+    commit: str  # "" before the first
+    branch: str | None  # None when detached
+
+
+def checkouts(root: Path) -> list[Checkout]:
+    """Every worktree of the repository whose folder is there."""
+    listed = git_bytes(root, "worktree", "list", "--porcelain", "-z").decode(
+        errors="surrogateescape"
+    )
+    found = []
+    for block in listed.split("\0\0"):
+        lines = [line.partition(" ") for line in block.split("\0") if line]
+        fields = {key: value for key, _, value in lines}
+        if "worktree" in fields and "bare" not in fields and Path(fields["worktree"]).is_dir():
+            branch = fields.get("branch", "").removeprefix("refs/heads/") or None
+            commit = fields.get("HEAD", "").strip("0")
+            found.append(Checkout(Path(fields["worktree"]), commit, branch))
+    return found
+
+
+def cache_folder(root: Path) -> Path:
+    """Where DVC keeps objects for the checkout in `root`; ConfigError when it is no DVC project."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(root)) as repo:
+            return Path(repo.cache.local_cache_dir)
+    except DvcException as error:
+        raise ConfigError(f"{root}: {error}; run from the project's root") from None
+
+
+def share_cache(root: Path, folder: Path) -> None:
+    """Point the DVC of the checkout in `folder` at the cache of `root`, in a file that git ignores."""
+    from dvc.repo import Repo
+
+    cache = str(cache_folder(root))
+    with Repo(str(folder)) as repo:
+        config: Any = repo.config  # DVC has no types for it
+        with config.edit("local") as local:
+            local["cache"]["dir"] = cache
+
+
+@contextmanager
+def using_cache(root: Path) -> Iterator[None]:
+    """Nothing is freed from the cache of `root` during the body; waits for what is being freed."""
+    with _open(root) as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
+
+
+@contextmanager
+def alone_with_cache(root: Path, *, wait: bool) -> Iterator[None]:
+    """No run begins during the body; ConfigError when one is going on, unless told to `wait`."""
+    with _open(root) as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise ConfigError(
+                "a run is using the DVC cache, so nothing is freed; try again when it has ended, "
+                "or give --wait"
+            ) from None
+        yield
+
+
+def _open(root: Path):
+    path = root / LOCK
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("a")

@@ -6,6 +6,7 @@ does so inside `using_cache`; any number may at once. `llm gc` frees inside
 """
 
 import fcntl
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,10 +37,11 @@ def checkouts(root: Path) -> list[Checkout]:
     for block in listed.split("\0\0"):
         lines = [line.partition(" ") for line in block.split("\0") if line]
         fields = {key: value for key, _, value in lines}
-        if "worktree" in fields and "bare" not in fields and Path(fields["worktree"]).is_dir():
+        folder = Path(fields.get("worktree", "/nowhere"))
+        if "bare" not in fields and folder.is_dir():
             branch = fields.get("branch", "").removeprefix("refs/heads/") or None
             commit = fields.get("HEAD", "").strip("0")
-            found.append(Checkout(Path(fields["worktree"]), commit, branch))
+            found.append(Checkout(folder, commit, branch))
     return found
 
 
@@ -56,14 +58,34 @@ def cache_folder(root: Path) -> Path:
 
 
 def share_cache(root: Path, folder: Path) -> None:
-    """Point the DVC of the checkout in `folder` at the cache of `root`, in a file that git ignores."""
+    """Give the checkout in `folder` the cache and the remotes of `root`, in a file that git ignores.
+
+    The remotes are those of the repository and of its local settings; a relative address
+    is relative to the folder that names it, and credentials may be in no commit.
+    """
+    from dvc.config import merge
     from dvc.repo import Repo
 
-    cache = str(cache_folder(root))
+    with Repo(str(root)) as repo:
+        cache = repo.cache.local_cache_dir
+        levels: list[Any] = [repo.config.read(level) for level in ("repo", "local")]
     with Repo(str(folder)) as repo:
         config: Any = repo.config  # DVC has no types for it
         with config.edit("local") as local:
+            for level in levels:
+                merge(local["remote"], level["remote"])
+                if "remote" in level["core"]:
+                    local["core"]["remote"] = level["core"]["remote"]
             local["cache"]["dir"] = cache
+    (folder / ".dvc" / "config.local").chmod(0o600)
+
+
+def remove_worktree(root: Path, folder: Path) -> None:
+    """Remove a worktree and everything in it; what is half removed already goes as well."""
+    if any(each.folder == folder.resolve() for each in checkouts(root)):
+        git_bytes(root, "worktree", "remove", "--force", "--force", str(folder))
+    shutil.rmtree(folder, ignore_errors=True)  # git leaves what it ignores
+    git_bytes(root, "worktree", "prune")
 
 
 @contextmanager

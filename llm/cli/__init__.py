@@ -7,6 +7,7 @@ import typer
 from llm.cli.lineage import lineage
 from llm.cli.params import check, preset
 from llm.cli.registry import promote, rollback, versions
+from llm.cli.reproduce import reproduce
 from llm.cli.text import chat, generate
 from llm.errors import LLMError
 
@@ -16,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (generate, chat, preset, check, promote, rollback, versions, lineage):
+for command in (generate, chat, preset, check, promote, rollback, versions, lineage, reproduce):
     app.command()(command)
 
 

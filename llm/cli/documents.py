@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from llm.cli.terminal import terminal
 from llm.config.base import load_section, read_yaml
 from llm.config.paths import Paths
 from llm.registry.cache import Cache
@@ -39,14 +38,13 @@ from llm.worktree import cache_folder
 
 PARAMS = Path("params.yaml")
 LOCK = Path("dvc.lock")
-PLAIN_WIDTH = 200  # of what is piped
 MOST_DOCUMENTS = 10  # more are counted instead
 CORPUS_STAGES = ("gather", "extract", "filter", "dedup", "decontaminate", "tokenizer", "tokenize")
 TRAINED, UNREAD, IN_TRAIN = "trained on", "not read", "in train, not known if read"
 WORDS = (TRAINED, UNREAD, IN_TRAIN, VAL, HELDOUT, DROPPED, UNKNOWN)
 STAGES = (*CORPUS_STAGES, "pretrain", "instructions", "preferences")
 
-console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+console = terminal()
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,12 @@
 """`llm lineage`: from a registered version back to its sources; which versions saw a document."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from llm.cli.terminal import terminal
 from llm.config.base import load_section
 from llm.config.registry import RegisterConfig
 from llm.files import write_text
@@ -15,9 +14,7 @@ from llm.files import write_text
 PARAMS = Path("params.yaml")
 WORK = Path(".llm")
 
-PLAIN_WIDTH = 200  # of what is piped
-
-console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+console = terminal()
 
 Reference = Annotated[
     str,

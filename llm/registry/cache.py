@@ -8,7 +8,7 @@ one stage, from which DVC restores the stage's outs instead of running it again.
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from llm.errors import DataError
@@ -75,6 +75,20 @@ def file_md5(path: Path) -> str:
     """The md5 that DVC has for a file."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "md5").hexdigest()
+
+
+def path_md5(path: Path) -> str | None:
+    """The md5 that DVC has for a file or a folder; None when there is neither."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return listing_md5({file.relative_to(path).as_posix(): file_md5(file) for file in files})
+    return file_md5(path) if path.is_file() else None
+
+
+def listing_md5(files: Mapping[str, str]) -> str:
+    """The md5 that DVC has for a folder of files, relative path to md5: that of their list as JSON."""
+    rows = [{"md5": files[path], "relpath": path} for path in sorted(files)]
+    return hashlib.md5(json.dumps(rows, sort_keys=True).encode()).hexdigest() + DIR
 
 
 def md5s_in(text: bytes) -> set[str]:

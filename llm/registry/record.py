@@ -6,7 +6,6 @@ it names.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from ruamel.yaml import YAML, YAMLError
 from llm.config.base import read_yaml
 from llm.files import read_json
 from llm.git import blobs, git, has_commit, tree
+from llm.registry.cache import listing_md5
 from llm.registry.packages import read_packages
 from llm.registry.versions import LOCK_FILE, PACKAGES_FILE, PARAMS_FILE, Registry, Version
 from llm.tracking.lineage import out_md5s, params_hash, read_lock
@@ -147,13 +147,9 @@ def _is_below(path: str, roots: Mapping[str, str]) -> bool:
 
 
 def _md5_of(path: str, md5s: Mapping[str, str]) -> str | None:
-    """DVC's md5 of a file, or of a folder of files: that of the list of them as JSON."""
+    """The md5 of a file, or of the files below a folder, among those given."""
     if path in md5s:
         return md5s[path]
-    rows = [
-        {"md5": md5, "relpath": file.removeprefix(f"{path}/")}
-        for file, md5 in md5s.items()
-        if file.startswith(f"{path}/")
-    ]
-    listed = json.dumps(sorted(rows, key=lambda row: row["relpath"]), sort_keys=True)
-    return hashlib.md5(listed.encode()).hexdigest() + ".dir" if rows else None
+    start = f"{path}/"
+    below = {file.removeprefix(start): md5s[file] for file in md5s if file.startswith(start)}
+    return listing_md5(below) if below else None

@@ -48,9 +48,12 @@ def keep_commit(folder: Path, name: str) -> None:
         logger.warning("git takes no ref %s%s: the commit is kept by its branch alone", KEPT, name)
 
 
-def tree(folder: Path, commit: str) -> dict[str, str]:
-    """Path below `folder` to object id, of every file of the commit there."""
-    listed = git_bytes(folder, "ls-tree", "-r", "-z", commit).decode(errors="surrogateescape")
+def tree(folder: Path, commit: str, *, whole: bool = False) -> dict[str, str]:
+    """Path to object id of every file of the commit below `folder`, or of the `whole` repository."""
+    options = ["--full-tree"] if whole else []
+    listed = git_bytes(folder, "ls-tree", "-r", "-z", *options, commit).decode(
+        errors="surrogateescape"
+    )
     found = {}
     for line in filter(None, listed.split("\0")):
         description, path = line.split("\t", 1)

@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from llm.cli.gc import gc
 from llm.cli.lineage import lineage
 from llm.cli.params import check, preset
 from llm.cli.registry import promote, rollback, versions
@@ -17,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (generate, chat, preset, check, promote, rollback, versions, lineage, reproduce):
+for command in (generate, chat, preset, check, promote, rollback, versions, lineage, reproduce, gc):
     app.command()(command)
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mlflow.entities import Run
+from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from sqlalchemy.exc import SQLAlchemyError
@@ -113,7 +113,7 @@ def _stage_runs(registry: Registry, record: Record, parent_id: str | None) -> di
     return {stage: found[stage] for stage in order if stage in found}
 
 
-def runs_of_experiment(registry: Registry) -> list[Run]:
+def runs_of_experiment(registry: Registry, view: int = ViewType.ACTIVE_ONLY) -> list[Run]:
     """Every run of our experiment; TrackingError when MLflow does not answer."""
     runs: list[Run] = []
     try:
@@ -121,7 +121,7 @@ def runs_of_experiment(registry: Registry) -> list[Run]:
         token = None
         while experiment is not None:
             page = registry.client.search_runs(
-                [experiment.experiment_id], max_results=1000, page_token=token
+                [experiment.experiment_id], run_view_type=view, max_results=1000, page_token=token
             )
             runs += page
             token = page.token

@@ -22,6 +22,7 @@ from llm.registry.versions import LOCK_FILE, PACKAGES_FILE, PARAMS_FILE, Registr
 from llm.tracking.lineage import out_md5s, params_hash, read_lock
 
 OUT_TAG = "out/"
+METRICS = "metrics/"
 REGISTER = "register"  # the last stage; what it writes is no part of the version
 
 
@@ -59,13 +60,11 @@ def read_record(registry: Registry, version: Version, root: Path) -> Record:
     if LOCK_FILE in kept:
         stages = read_lock(registry.files(version, LOCK_FILE))
         stages.pop(REGISTER, None)
-    outs = {
-        path.removeprefix(OUT_TAG): md5
-        for path, md5 in version.tags.items()
-        if path.startswith(OUT_TAG)
-    }
+    outs = tagged_outs(version)
     outs |= {path: md5 for stage in stages.values() for path, md5 in out_md5s(stage).items()}
-    metrics = [path for path in kept if path.startswith("metrics/") and path.endswith(".json")]
+    metrics = (
+        registry.files(version, METRICS) if any(each.startswith(METRICS) for each in kept) else None
+    )
     packages = registry.files(version, PACKAGES_FILE) if PACKAGES_FILE in kept else None
     commit = version.tags.get("git_commit", "none")
     dirty = version.tags.get("git_dirty", "false") == "true"
@@ -74,12 +73,22 @@ def read_record(registry: Registry, version: Version, root: Path) -> Record:
         outs=outs,
         stages=stages,
         params=_params(registry, version, PARAMS_FILE in kept, root),
-        metrics={Path(path).stem: read_json(registry.files(version, path)) for path in metrics},
+        metrics={path.stem: read_json(path) for path in metrics.glob("*.json")} if metrics else {},
         packages=read_packages(packages) if packages else {},
         code=locked_code(stages) if stages or dirty else _committed_code(root, commit),
         commit=commit,
         dirty=dirty,
     )
+
+
+def tagged_outs(version: Version) -> dict[str, str]:
+    """Path to md5 of the outs that the version's tags name, but for what register wrote before."""
+    tagged = {
+        key.removeprefix(OUT_TAG): md5
+        for key, md5 in version.tags.items()
+        if key.startswith(OUT_TAG)
+    }
+    return {path: md5 for path, md5 in tagged.items() if Path(path).stem != REGISTER}
 
 
 def locked_code(stages: Mapping[str, Any]) -> dict[str, str]:

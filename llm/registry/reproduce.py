@@ -92,7 +92,6 @@ class Reproduction:
                 may_differ=any(path == each or path.startswith(f"{each}/") for each in exempt),
             )
             for path, then in self.record.outs.items()
-            if Path(path).stem != REGISTER
         ]
         return sorted(compared, key=lambda row: order.get(row.path, len(order)))
 

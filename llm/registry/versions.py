@@ -168,15 +168,16 @@ class Registry:
             if not token:
                 return found
 
-    def list_files(self, version: Version) -> set[str]:
-        """The paths of all files that the version keeps."""
-        return set(self._files_below(version.run_id, None))
+    def list_files(self, version: Version, folder: str | None = None) -> set[str]:
+        """The paths of all files that the version keeps, or of those in a folder."""
+        return set(self._files_below(version.run_id, folder))
 
     def files(self, version: Version, path: str) -> Path:
         """A file or folder that the version keeps, on this machine.
 
         Raises TrackingError when the version has none there.
         """
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         try:
             return Path(
                 download_artifacts(run_id=version.run_id, artifact_path=path, tracking_uri=self.uri)
@@ -247,11 +248,10 @@ def _is_unknown(error: Exception) -> bool:
 
 
 def _version(found: ModelVersion) -> Version:
-    assert found.run_id is not None
     return Version(
         name=found.name,
         number=str(found.version),
-        run_id=found.run_id,
+        run_id=found.run_id or "",  # of a model that somebody registered from a folder
         tags=dict(found.tags),
         aliases=tuple(sorted(found.aliases)),
         created_ms=int(found.creation_timestamp or 0),

@@ -82,13 +82,16 @@ def _version(found: Lineage) -> Section:
 
 def _scores(tags: Mapping[str, str]) -> list[list[Cell]]:
     """The benchmark's scores with their standard errors."""
+    scores = {
+        key.removeprefix(SCORE): value for key, value in tags.items() if key.startswith(SCORE)
+    }
     rows = []
-    for key, value in tags.items():
-        task, _, metric = key.removeprefix(SCORE).rpartition("/")
-        if key.startswith(SCORE) and not metric.endswith("stderr") and metric != "n":
-            stderr = tags.get(f"{SCORE}{task}/stderr") or tags.get(f"{key}_stderr")
-            error = f" ± {stderr}" if stderr else ""
-            rows.append([Cell(" ".join(filter(None, (task, metric)))), Cell(value + error)])
+    for key, value in scores.items():
+        task, _, metric = key.replace("/", ".").rpartition(".")
+        if not metric.endswith("stderr") and metric != "n":
+            near = (f"{key}_stderr", f"{task}.stderr", f"{task}/stderr")
+            stderr = next((scores[each] for each in near if each in scores), None)
+            rows.append([Cell(key), Cell(value if stderr is None else f"{value} ± {stderr}")])
     return rows
 
 

@@ -91,10 +91,12 @@ def version_tags(chosen: str, scores: dict[str, Any]) -> dict[str, str]:
     A params.yaml that differs from the commit's does not make it dirty: it is kept as it is.
     """
     stages = read_lock(LOCK)
+    written = {path for stage in stages.values() for path in out_md5s(stage)}
+    stages.pop("register", None)  # what it wrote for the version before is no part of this one
     outs = {path: md5 for stage in stages.values() for path, md5 in out_md5s(stage).items()}
     return {
         "model": chosen,
-        **git_tags(written={*outs, str(LOCK), str(PARAMS)}),
+        **git_tags(written={*written, str(LOCK), str(PARAMS)}),
         "params_sha256": params_hash(read_yaml(PARAMS)),
         **{f"metric/{name}": repr(value) for name, value in flatten(scores).items()},
         **{f"out/{path}": md5 for path, md5 in outs.items()},

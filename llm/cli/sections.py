@@ -30,7 +30,7 @@ def sections_of(found: Lineage, tracking_uri: str) -> list[Section]:
     """From the version back to the sources."""
     return [
         _version(found),
-        Section("Gates", *_gates(found)),
+        _gates(found),
         _runs(found, tracking_uri),
         _params(found),
         _code(found),
@@ -95,10 +95,14 @@ def _scores(tags: Mapping[str, str]) -> list[list[Cell]]:
     return rows
 
 
-def _gates(found: Lineage) -> tuple[str, list[list[Cell]]]:
-    if not found.verdicts:
-        return "no promotion has judged it", []
-    return "", [[Cell(gate), Cell(verdict)] for gate, verdict in found.verdicts.items()]
+def _gates(found: Lineage) -> Section:
+    """What the gates said the last time, and every time that somebody decided."""
+    rows = [[Cell(gate), Cell(verdict)] for gate, verdict in sorted(found.verdicts.items())]
+    rows += [
+        [Cell(move.action), Cell(f"{move.time} by {move.by}. {move.reason}".strip())]
+        for move in found.moves
+    ]
+    return Section("Gates", "" if rows else "no promotion has judged it", rows)
 
 
 def _runs(found: Lineage, tracking_uri: str) -> Section:

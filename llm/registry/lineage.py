@@ -17,7 +17,9 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from sqlalchemy.exc import SQLAlchemyError
 
 from llm.errors import TrackingError
+from llm.registry.moves import Move, history
 from llm.registry.packages import differences, installed_packages
+from llm.registry.promotion import GATE_TAG
 from llm.registry.record import (
     OUT_TAG,
     Record,
@@ -29,8 +31,6 @@ from llm.registry.record import (
 from llm.registry.versions import Registry, Version
 from llm.tracking.runs import EXPERIMENT
 from llm.tracking.spool import flatten_params
-
-GATE_TAG = "gate/"
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Lineage:
     changed_code: list[str] | None  # of the working tree that made it, against the commit
     changed_params: Mapping[str, tuple[str | None, str | None]]  # in the commit, in the version
     packages_differ: Mapping[str, tuple[str | None, str | None]]  # then, here and now
+    moves: list[Move]  # promotions and refusals of this version, oldest first
 
     @property
     def verdicts(self) -> dict[str, str]:
@@ -96,6 +97,7 @@ def trace(registry: Registry, version: Version, root: Path) -> Lineage:
         packages_differ=differences(record.packages, installed_packages())
         if record.packages
         else {},
+        moves=[move for move in history(registry, version.name) if move.version == version.number],
     )
 
 

@@ -54,7 +54,7 @@ class Comparison:
     candidate: Path  # Hugging Face folders
     champion: Path | None
     data: Path  # the candidate's, as stages name it: decontaminate, instructions, reward
-    champion_heldout_frac: float | None  # None when nobody knows
+    champion_heldout_frac: float | None  # where that is less than the candidate's
     work: Path  # for work in progress
     params: Params
 
@@ -67,7 +67,6 @@ class Comparison:
             "documents_left_out": len(heldout) - len(documents),
             "questions": len(self._questions),
             "questions_left_out": len(questions) - len(self._questions),
-            "note": self._note(),
         }
 
     def scores(self) -> dict[str, Any]:
@@ -204,7 +203,7 @@ class Comparison:
 
     def _may_have_seen(self, row: dict[str, str]) -> bool:
         """Whether the champion's share held out does not reach this document: it is drawn by hash."""
-        if self.champion is None or self.champion_heldout_frac is None:
+        if self.champion_heldout_frac is None:
             return False
         return hash_fraction(f"heldout {top_level_object(row)}") >= self.champion_heldout_frac
 
@@ -221,16 +220,6 @@ class Comparison:
             (partial / "instructions").mkdir()
             write_conversations(partial / "instructions" / "test.jsonl", questions)
         return self.work / "items"
-
-    def _note(self) -> str:
-        if self.champion is None:
-            return "no champion"
-        if self.champion_heldout_frac is None:
-            return "the champion does not say what it held out: it may have seen some items"
-        return (
-            f"the champion held out a share of {self.champion_heldout_frac:g} by the same rule; "
-            "items beyond that are left out"
-        )
 
 
 def _read_heldout(data: Path) -> list[dict[str, str]]:

@@ -46,27 +46,27 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     tie_to_parent()
     try:
-        collect(_arguments())
+        collect(arguments(sys.argv[1:]))
     except LLMError as error:
         logger.error("error: %s", error)
         sys.exit(1)
 
 
-def collect(arguments: argparse.Namespace) -> None:
+def collect(given: argparse.Namespace) -> None:
     """Measure each part that is not in the file yet."""
     # here, so that processes that only search text import no torch
     from evals.comparison import Comparison
 
     params = load_params(Path("params.yaml"))
     comparison = Comparison(
-        candidate=arguments.candidate,
-        champion=arguments.champion,
-        data=arguments.data,
-        champion_heldout_frac=arguments.champion_heldout_frac,
-        work=arguments.out.parent,
+        candidate=given.candidate,
+        champion=given.champion,
+        data=given.data,
+        champion_heldout_frac=given.champion_heldout_frac,
+        work=given.out.parent,
         params=params,
     )
-    evidence = read_json(arguments.out) if arguments.out.exists() else {}
+    evidence = read_json(given.out) if given.out.exists() else {}
     for name, gates in PARTS.items():
         if not set(gates) & set(params.promote.gates) or _is_measured(evidence.get(name)):
             continue
@@ -75,7 +75,7 @@ def collect(arguments: argparse.Namespace) -> None:
         except LLMError as error:
             logger.warning("%s: %s", name, error)
             evidence[name] = {"error": str(error)}
-        write_json(arguments.out, evidence)
+        write_json(given.out, evidence)
 
 
 def finite(value: Any) -> Any:
@@ -91,16 +91,19 @@ def _is_measured(part: Any) -> bool:
     return isinstance(part, Mapping) and "error" not in part
 
 
-def _arguments() -> argparse.Namespace:
+def arguments(words: list[str]) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description="Measure a candidate beside the champion.")
     parser.add_argument("--candidate", type=Path, required=True, help="Hugging Face folder")
     parser.add_argument("--champion", type=Path, help="Hugging Face folder; none: no champion")
     parser.add_argument("--data", type=Path, required=True, help="the candidate's held-out data")
     parser.add_argument(
-        "--champion-heldout-frac", type=float, help="decontaminate.heldout_frac of the champion"
+        "--champion-heldout-frac",
+        type=float,
+        help="the champion's decontaminate.heldout_frac, if less than the candidate's",
     )
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from prefect.states import Crashed
 
 from llm.tracking.process_id import ProcessId
 
-UNFINISHED = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
+UNFINISHED = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING, StateType.PAUSED]
 
 logger = logging.getLogger(__name__)
 

@@ -44,11 +44,11 @@ def gather_evidence(
         "champion": _names(champion) if champion else None,
         "lineage": _lineage(registry, candidate, ours),
     }
-    theirs, heldout_frac = None, None
+    theirs, smaller_frac = None, None
     if champion is not None:
         try:
             theirs = model_folder(registry, champion, work)
-            heldout_frac = _heldout_frac(registry, champion)
+            smaller_frac, evidence["heldout"] = _heldout(registry, candidate, champion)
         except LLMError as error:
             evidence["champion_error"] = str(error)
     folder = evidence_folder(candidate, champion, params)
@@ -57,7 +57,7 @@ def gather_evidence(
     except LLMError as error:
         return evidence | {part: {"error": str(error)} for part in MEASURED}
     options = {"--candidate": ours, "--data": data, "--champion": theirs}
-    options |= {"--champion-heldout-frac": heldout_frac}
+    options |= {"--champion-heldout-frac": smaller_frac}
     out = folder / ("alone.json" if theirs is None else "compared.json")
     flat = [str(part) for pair in options.items() if pair[1] is not None for part in pair]
     run([sys.executable, "-m", "evals.promotion", *flat, "--out", str(out)])
@@ -151,8 +151,20 @@ def _params(registry: Registry, version: Version) -> dict[str, Any]:
     return read_yaml(registry.files(version, PARAMS_FILE))
 
 
+def _heldout(registry: Registry, candidate: Version, champion: Version) -> tuple[float | None, str]:
+    """The champion's share held out, where it is less than the candidate's, and what that means."""
+    ours, theirs = (_heldout_frac(registry, version) for version in (candidate, champion))
+    if ours is None or theirs is None:
+        return None, "a version does not say what it held out: the champion may have seen items"
+    if theirs < ours:
+        return theirs, (
+            f"the champion held out {theirs:g} of the objects and the candidate {ours:g}; items "
+            "beyond the champion's share are left out"
+        )
+    return None, f"the champion held out the candidate's items as well ({theirs:g} of the objects)"
+
+
 def _heldout_frac(registry: Registry, version: Version) -> float | None:
-    """Which share of the objects the version's training held out; None when it does not say."""
     try:
         return float(_params(registry, version)["decontaminate"]["heldout_frac"])
     except (TrackingError, KeyError, TypeError, ValueError):

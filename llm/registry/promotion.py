@@ -163,9 +163,8 @@ def markdown(decision: Decision) -> str:
     lines.append("|---|---|---|---|")
     for row in rows(decision):
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row.values())} |")
-    items = decision.evidence.get("items", {})
-    if left_out := items.get("questions_left_out"):
-        lines += ["", f"{left_out} questions are left out: {items.get('note')}."]
+    if about := decision.evidence.get("heldout"):
+        lines += ["", f"Held-out data: {about}."]
     return "\n".join([*lines, "", f"{decision.summary}; {decision.time}", ""])
 
 

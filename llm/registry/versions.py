@@ -173,15 +173,15 @@ class Registry:
         return set(self._files_below(version.run_id, folder))
 
     def files(self, version: Version, path: str) -> Path:
-        """A file or folder that the version keeps, on this machine.
+        """A file or folder that the version keeps, on this machine: where it lies, or a copy.
 
         Raises TrackingError when the version has none there.
         """
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         try:
-            return Path(
-                download_artifacts(run_id=version.run_id, artifact_path=path, tracking_uri=self.uri)
-            )
+            # by its address, not by the run's id: that would copy what lies on this machine
+            root = self.client.get_run(version.run_id).info.artifact_uri
+            return Path(download_artifacts(f"{root}/{path}", tracking_uri=self.uri))
         except (MlflowException, OSError) as error:
             raise TrackingError(
                 f"{version.uri} keeps no {path} (run {version.run_id} at {self.uri}): {error}"

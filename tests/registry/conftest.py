@@ -1,9 +1,10 @@
-"""A registry in a file, with three bare versions of `llm`."""
+"""A registry in a file, with three bare versions of `llm`; and a project with three real ones."""
 
 import shutil
 from pathlib import Path
 
 import pytest
+from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
 from llm.registry.versions import Registry
 
@@ -25,3 +26,17 @@ def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def registry(empty_registry: Path, tmp_path: Path) -> Registry:
     """A copy of it."""
     return Registry(f"sqlite:///{shutil.copy(empty_registry, tmp_path / 'mlflow.db')}")
+
+
+@pytest.fixture
+def promotable(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A copy of the project of tests/registry/promotable.py, which is the working directory."""
+    from tests.registry.promotable import built_project, copy_of  # imports torch
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    copy = copy_of(built_project(tmp_path_factory.getbasetemp()), tmp_path / "project")
+    _artifact_repos_cache.clear()  # MLflow remembers places by run, and copies have the same runs
+    monkeypatch.chdir(copy)
+    return copy

@@ -165,8 +165,8 @@ def test_the_judge_refuses_when_its_whole_interval_is_below(high: float, passed:
         ("safety", {"answers": 1, "unsafe": 0}, {"answers": 0, "unsafe": 0}),
         (
             "contamination",
-            {"documents": 100, "sharing": 1},
             {"documents": 100, "sharing": 2},
+            {"documents": 100, "sharing": 3},
         ),
         ("latency", {"candidate": 1.5, "champion": 1.0}, {"candidate": 1.6, "champion": 1.0}),
         ("latency", {"candidate": 9.9, "champion": 9.9}, {"candidate": 10.1, "champion": 10.1}),

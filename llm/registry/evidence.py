@@ -19,7 +19,8 @@ from llm.config.base import read_yaml
 from llm.config.params import Params
 from llm.errors import DataError, LLMError, TrackingError
 from llm.files import read_json
-from llm.registry.reference import folder_md5, refer, restore
+from llm.registry.cache import path_md5
+from llm.registry.reference import refer, restore
 from llm.registry.versions import LOCK_FILE, PARAMS_FILE, Registry, Version
 from llm.registry.weights import model_folder
 
@@ -137,7 +138,7 @@ def _weight_problems(
     """The weights are those that the run made, whose hash is in dvc.lock."""
     model = tags.get("model")
     made = {md5 for path, md5 in outs.items() if md5 and Path(path).name == model}
-    if folder_md5(weights) not in made:
+    if path_md5(weights) not in made:
         yield f"the weights are not the {model} of dvc.lock"
 
 

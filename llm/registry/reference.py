@@ -6,8 +6,6 @@
 The package dvc is needed only where the cache that the reference names is not at hand.
 """
 
-import hashlib
-import json
 import os
 import re
 import shutil
@@ -22,9 +20,8 @@ from typing import Any, Self
 
 from llm.errors import DataError
 from llm.files import read_json, write_json
+from llm.registry.cache import DIR, Cache, file_md5, path_md5
 
-OBJECTS = ("files", "md5")  # below the root of a cache or a remote, in DVC 3
-LISTING = ".dir"  # a folder's md5 is that of the list of its files
 CREDENTIALS = re.compile(r"//[^/@]*@")
 
 
@@ -61,10 +58,8 @@ def refer(out: str, md5: str) -> Reference:
     """The folder whose md5 dvc.lock has; DataError when its list of files is nowhere to be found."""
     settings = _project()
     known = Reference(out, md5, (), settings.cache, _without_credentials(settings.remote_url))
-    files = [
-        StoredFile(row["relpath"], row["md5"], _size(settings.cache, row["md5"]))
-        for row in _list_files(known)
-    ]
+    kept = Cache(Path(settings.cache))
+    files = [StoredFile(path, of, _size(kept, of)) for path, of in _list_files(known).items()]
     return replace(known, files=tuple(files))
 
 
@@ -99,12 +94,7 @@ def restore(reference: Reference, folder: Path) -> Path:
 
 def has_md5(path: Path, md5: str) -> bool:
     """Whether the file is there, with that content."""
-    return path.is_file() and _md5(path) == md5.removesuffix(LISTING)
-
-
-def folder_md5(folder: Path) -> str:
-    """The md5 that DVC has for a folder."""
-    return hashlib.md5(_listing_of(folder)).hexdigest() + LISTING
+    return path.is_file() and file_md5(path) == md5.removesuffix(DIR)
 
 
 @dataclass(frozen=True)
@@ -132,25 +122,29 @@ def _settings(folder: Path) -> _Settings:
     return _Settings(found, name, config["remote"][name]["url"] if name else None, config)
 
 
-def _list_files(reference: Reference) -> list[dict[str, str]]:
-    """Path and md5 of each file, from a cache, an unchanged checkout or the remote."""
-    for place in _caches(reference):
-        if has_md5(_object(place, reference.md5), reference.md5):
-            return json.loads(_object(place, reference.md5).read_bytes())
+def _list_files(reference: Reference) -> dict[str, str]:
+    """Path to md5 of the files, from a cache, an unchanged checkout or the remote."""
+    for root in _caches(reference):
+        if has_md5(root.path(reference.md5), reference.md5):
+            return root.files(reference.md5)
     checkout = Path(reference.out)
-    if checkout.is_dir() and folder_md5(checkout) == reference.md5:
-        return json.loads(_listing_of(checkout))
+    if path_md5(checkout) == reference.md5:
+        files = [path for path in checkout.rglob("*") if path.is_file()]
+        return {path.relative_to(checkout).as_posix(): file_md5(path) for path in sorted(files)}
     with tempfile.TemporaryDirectory() as scratch:
-        if _download(reference, reference.md5, Path(scratch) / "listing"):
-            return json.loads((Path(scratch) / "listing").read_bytes())
+        fetched = Cache(Path(scratch))
+        place = fetched.path(reference.md5)
+        place.parent.mkdir(parents=True)
+        if _download(reference, reference.md5, place):
+            return fetched.files(reference.md5)
     raise _gone(reference, "its list of files", reference.md5)
 
 
 def _restore_file(reference: Reference, file: StoredFile, place: Path) -> None:
     for root in _caches(reference):
-        if has_md5(_object(root, file.md5), file.md5):
+        if has_md5(root.path(file.md5), file.md5):
             with _written(place) as partial:
-                partial.symlink_to(_object(root, file.md5).absolute())
+                partial.symlink_to(root.path(file.md5).absolute())
             return
     checkout = Path(reference.out) / file.path
     if has_md5(checkout, file.md5):
@@ -175,7 +169,7 @@ def _download(reference: Reference, md5: str, place: Path) -> bool:
         kind, options, root = found
         files = kind(**options)
         with _written(place) as partial:
-            files.get_file(files.join(root, *OBJECTS, md5[:2], md5[2:]), str(partial))
+            files.get_file(str(Cache(Path(root)).path(md5)), str(partial))
             if not has_md5(partial, md5):
                 raise DataError(f"DVC's remote {where} has a damaged object {md5}; push it again")
     except FileNotFoundError:
@@ -185,13 +179,13 @@ def _download(reference: Reference, md5: str, place: Path) -> bool:
     return True
 
 
-def _caches(reference: Reference) -> Iterator[Path]:
+def _caches(reference: Reference) -> Iterator[Cache]:
     """The cache that the reference names, then that of the project we are in."""
     if reference.cache:
-        yield Path(reference.cache)
+        yield Cache(Path(reference.cache))
     here = _project().cache
     if here and here != reference.cache:
-        yield Path(here)
+        yield Cache(Path(here))
 
 
 def _project() -> _Settings:
@@ -213,25 +207,8 @@ def _written(place: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def _listing_of(folder: Path) -> bytes:
-    """The list of a folder's files as DVC writes it."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    rows = [{"md5": _md5(path), "relpath": path.relative_to(folder).as_posix()} for path in files]
-    return json.dumps(sorted(rows, key=lambda row: row["relpath"]), sort_keys=True).encode()
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "md5").hexdigest()
-
-
-def _object(root: Path, md5: str) -> Path:
-    return root.joinpath(*OBJECTS, md5[:2], md5[2:])
-
-
-def _size(root: str, md5: str) -> int:
-    stored = _object(Path(root), md5)
-    return stored.stat().st_size if stored.is_file() else -1
+def _size(cache: Cache, md5: str) -> int:
+    return cache.path(md5).stat().st_size if cache.has(md5) else -1
 
 
 def _without_credentials(url: str | None) -> str | None:
@@ -239,7 +216,7 @@ def _without_credentials(url: str | None) -> str | None:
 
 
 def _gone(reference: Reference, what: str, md5: str) -> DataError:
-    caches = " or ".join(map(str, _caches(reference))) or "(none)"
+    caches = " or ".join(str(each.folder) for each in _caches(reference)) or "(none)"
     return DataError(
         f"{reference.out} {reference.md5}: {what} (md5 {md5}) is not to be had, neither from "
         f"DVC's cache {caches} nor from its remote {reference.remote or '(none)'}; `dvc push` it "

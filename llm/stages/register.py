@@ -31,8 +31,9 @@ from llm.errors import DataError, TrackingError
 from llm.files import read_json, read_text, write_dir, write_json
 from llm.git import keep_commit
 from llm.process import PARAMS, Context, main
+from llm.registry.cache import path_md5
 from llm.registry.packages import installed_packages, write_packages
-from llm.registry.reference import Reference, folder_md5, refer, write_reference
+from llm.registry.reference import Reference, refer, write_reference
 from llm.registry.versions import LOCK_FILE, PACKAGES_FILE, PARAMS_FILE
 from llm.tracking.lineage import LOCK, git_tags, out_md5s, params_hash, read_lock
 from llm.tracking.runs import connect, ensure_run, valid_name
@@ -110,7 +111,7 @@ def model_reference(folder: Path, md5: str | None) -> Reference:
             f"register.weights=reference: {LOCK} has no {folder}, so DVC keeps no weights to refer "
             "to; run `dvc repro` rather than the stage alone, or set register.weights to upload"
         )
-    if folder_md5(folder) != md5:
+    if path_md5(folder) != md5:
         raise DataError(
             f"register.weights=reference: {folder} is not what {LOCK} says ({md5}); run `dvc repro`"
         )

@@ -12,10 +12,10 @@ from llm.config.base import read_yaml
 from llm.errors import DataError
 from llm.files import fingerprint, write_json, write_text
 from llm.registry import reference as module
+from llm.registry.cache import Cache, path_md5
 from llm.registry.reference import (
     Reference,
     StoredFile,
-    folder_md5,
     read_reference,
     refer,
     restore,
@@ -55,7 +55,7 @@ def project(
 
 def test_a_folder_comes_back_from_the_cache_as_links(project: tuple[Path, str]) -> None:
     folder, md5 = project
-    assert folder_md5(Path("models/dpo")) == md5
+    assert path_md5(Path("models/dpo")) == md5
     before = fingerprint(Path("models/dpo"))
     reference = refer("models/dpo", md5)
     assert [(file.path, file.size) for file in reference.files] == [
@@ -105,7 +105,7 @@ def test_weights_that_are_gone_or_damaged_are_named(project: tuple[Path, str]) -
     reference = refer("models/dpo", md5)
     shutil.rmtree("models")
     shutil.rmtree("../remote")
-    damaged = module._object(folder / ".dvc" / "cache", reference.files[1].md5)
+    damaged = Cache(folder / ".dvc" / "cache").path(reference.files[1].md5)
     damaged.chmod(0o644)
     damaged.write_text("first!")
     with pytest.raises(DataError, match=r"models/dpo .*: shards/0.bin .* is not to be had"):

@@ -40,8 +40,8 @@ def checkouts(root: Path) -> list[Checkout]:
         folder = Path(fields.get("worktree", "/nowhere"))
         if "bare" not in fields and folder.is_dir():
             branch = fields.get("branch", "").removeprefix("refs/heads/") or None
-            commit = fields.get("HEAD", "").strip("0")
-            found.append(Checkout(folder, commit, branch))
+            commit = fields.get("HEAD", "")
+            found.append(Checkout(folder, commit if commit.strip("0") else "", branch))
     return found
 
 

@@ -1,12 +1,15 @@
-"""A registry in a file, with three bare versions of `llm`; and a project with three real ones."""
+"""A registry in a file, with three bare versions of `llm`; a project with three real ones; a small DVC project."""
 
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
 from llm.registry.versions import Registry
+from tests.registry.project import build_project
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +43,29 @@ def promotable(
     _artifact_repos_cache.clear()  # MLflow remembers places by run, and copies have the same runs
     monkeypatch.chdir(copy)
     return copy
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small DVC project, nothing run, and MLflow's empty tables."""
+    folder = tmp_path_factory.mktemp("template") / "project"
+    build_project(folder)
+    (folder / ".llm").mkdir()
+    Registry(f"sqlite:///{folder / '.llm' / 'mlflow.db'}").names()
+    return folder
+
+
+@pytest.fixture
+def project(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, in which the test runs."""
+    folder = Path(shutil.copytree(template, tmp_path / "project", symlinks=True))
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    return folder
+
+
+@pytest.fixture
+def registered(project: Path) -> Registry:
+    """The project's own registry, with no version yet."""
+    return Registry(f"sqlite:///{project / '.llm' / 'mlflow.db'}")

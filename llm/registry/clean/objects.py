@@ -45,7 +45,8 @@ def cache_items(
     recent = expanded(
         cache, {md5 for each in entries if each.written > cutoff for md5 in each.outs}
     )
-    stale = [each for each in entries if each.written <= cutoff and not each.outs.keys() <= needed]
+    unneeded = [each for each in entries if not each.outs.keys() <= needed]
+    stale = [each for each in unneeded if each.written <= cutoff]
     objects = dict(cache.objects())
     freed = {
         md5: path
@@ -53,12 +54,12 @@ def cache_items(
         if md5 not in needed | recent and path.stat().st_mtime <= cutoff
     }
     halves = [path for path in cache.halves() if path.stat().st_mtime <= cutoff]
-    young_only = {md5 for md5 in objects if md5 not in needed and md5 not in freed}
+    young = [objects[md5] for md5 in objects if md5 not in needed and md5 not in freed]
+    young += [each.path for each in unneeded if each.written > cutoff]
     shared = Counter(md5 for md5s in needs.values() for md5 in md5s)
     kept = [_kept(holder, md5s, shared, objects) for holder, md5s in needs.items()]
-    if young_only:
-        size = size_of(objects[md5] for md5 in young_only)
-        kept.append(Kept(KIND, f"{len(young_only):,} objects", YOUNG, size, size))
+    if young:
+        kept.append(Kept(KIND, _count(young, cache), YOUNG, size_of(young)))
     return _freeable(cache, stale, freed, halves), kept
 
 

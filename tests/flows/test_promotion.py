@@ -1,0 +1,165 @@
+"""Promotions from the UI: the run shows the table, asks where it is to ask, and moves the alias."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.responses import SetStateStatus
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from llm.config.presets import apply_values
+from llm.registry.moves import history
+from llm.registry.versions import CHAMPION, Registry
+from tests.conftest import ROOT
+from tests.registry.promotable import built_project, copy_of
+
+DROPPED = ("LLM_", "MLFLOW_", "PREFECT_", "DVC_EXP_NAME")
+FINAL = {StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED}
+TIMEOUT_S = 15
+
+
+@pytest.fixture(scope="module")
+def served(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Registry, SyncPrefectClient]]:
+    """The project with three versions, its servers running, and a client of each."""
+    folder = tmp_path_factory.mktemp("served") / "project"
+    copy_of(built_project(tmp_path_factory.getbasetemp()), folder)
+    few = {"promote": {"gates": ["tasks", "size"], "approval_timeout_s": TIMEOUT_S}}
+    text = (folder / "params.yaml").read_text()
+    (folder / "params.yaml").write_text(apply_values(text, few, ""))
+    ports = {name: str(free_port()) for name in ("PREFECT", "MLFLOW", "SERVE")}
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(DROPPED)}
+    environment = {**kept, "PYTHONPATH": str(ROOT)}
+    environment |= {f"LLM_{name}_PORT": port for name, port in ports.items()}
+    with (folder.parent / "up.log").open("w") as log:
+        command = [sys.executable, "-m", "flows.up"]
+        up = subprocess.Popen(command, cwd=folder, env=environment, stderr=log)
+    try:
+        wait_for(lambda: (folder / ".llm" / "env").exists() or up.poll() is not None, 180)
+        assert up.poll() is None, (folder.parent / "up.log").read_text()
+        state = json.loads((folder / ".llm" / "up.json").read_text())
+        with (
+            temporary_settings({PREFECT_API_URL: f"{state['prefect']}/api"}),
+            get_client(sync_client=True) as client,
+        ):
+            yield Registry(state["mlflow"]), client
+    finally:
+        up.send_signal(signal.SIGTERM)
+        assert up.wait(timeout=90) == 0, (folder.parent / "up.log").read_text()
+
+
+def test_the_run_pauses_with_the_table_and_an_approval_makes_the_champion(
+    served: tuple[Registry, SyncPrefectClient],
+) -> None:
+    registry, client = served
+    run = start(client, "promote", {"version": "1", "reason": "the first", "approval": True})
+    paused(client, run)
+    keyset = client.read_flow_run(run.id).state.state_details.run_input_keyset  # pyright: ignore
+    shown = json.loads(client.read_flow_run_input(run.id, keyset["description"]))
+    assert "models:/llm/1 (sft), no champion yet" in shown
+    assert "| size | pass |" in shown
+    (table,) = client.read_artifacts(
+        artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["gates"]))
+    )
+    assert [row["verdict"] for row in json.loads(str(table.data))] == ["pass", "pass"]
+    assert champion(registry) is None
+
+    neither = client.resume_flow_run(run.id, {"decision": "perhaps", "name": "Bob"})
+    assert neither.status == SetStateStatus.REJECT
+    assert client.read_flow_run(run.id).state_type == StateType.PAUSED
+    answer = {"decision": "approve", "name": "Bob", "comment": "looks good"}
+    client.resume_flow_run(run.id, answer)
+    assert ended(client, run).state_name == "Completed"
+    assert champion(registry) == "1"
+    tags = registry.find("1", "llm").tags
+    assert (tags["champion/by"], tags["champion/reason"]) == ("Bob", "looks good")
+
+
+def test_a_worse_version_fails_the_run_with_the_gates_named(
+    served: tuple[Registry, SyncPrefectClient],
+) -> None:
+    registry, client = served
+    run = ended(client, start(client, "promote", {"version": "2", "approval": True}))
+    assert run.state_name == "Failed"
+    assert run.state is not None
+    assert "models:/llm/2 is not promoted; gates failed: tasks" in str(run.state.message)
+    assert champion(registry) == "1"
+
+
+def test_who_declines_or_does_not_answer_promotes_nothing_and_is_on_record(
+    served: tuple[Registry, SyncPrefectClient],
+) -> None:
+    registry, client = served
+    run = start(client, "promote", {"version": "3", "approval": True})
+    paused(client, run)
+    client.resume_flow_run(run.id, {"decision": "decline", "name": "Eve", "comment": "no"})
+    assert ended(client, run).state_name == "Failed"
+    ended(client, start(client, "promote", {"version": "3", "approval": True}))
+    told = [(m.action, m.version, m.by, m.reason) for m in history(registry, "llm")][-2:]
+    assert told == [
+        ("declined", "3", "Eve", "no"),
+        ("declined", "3", "nobody", f"no answer within {TIMEOUT_S} s"),
+    ]
+    assert champion(registry) == "1"
+
+
+def test_without_approval_a_run_promotes_and_another_one_rolls_back(
+    served: tuple[Registry, SyncPrefectClient],
+) -> None:
+    registry, client = served
+    run = ended(client, start(client, "promote", {}))  # the candidate is version 3
+    assert run.state_name == "Completed"
+    assert champion(registry) == "3"
+    run = ended(client, start(client, "rollback", {"reason": "it swears", "name": "Eve"}))
+    assert run.state_name == "Completed"
+    assert champion(registry) == "1"
+    tags = registry.find("1", "llm").tags
+    assert (tags["champion/by"], tags["champion/reason"]) == ("Eve", "it swears")
+
+
+def champion(registry: Registry) -> str | None:
+    found = registry.by_alias("llm", CHAMPION)
+    return found.number if found else None
+
+
+def start(client: SyncPrefectClient, flow: str, parameters: dict[str, Any]) -> FlowRun:
+    deployment = client.read_deployment_by_name(f"{flow}/default")
+    return client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
+
+
+def paused(client: SyncPrefectClient, run: FlowRun) -> None:
+    """Wait until the run asks."""
+    states = {StateType.PAUSED, *FINAL}
+    wait_for(lambda: client.read_flow_run(run.id).state_type in states, 120)
+    state = client.read_flow_run(run.id).state
+    assert state is not None
+    assert state.type == StateType.PAUSED, state.message
+    wait_for(lambda: bool(state.state_details.run_input_keyset), 10)
+
+
+def ended(client: SyncPrefectClient, run: FlowRun) -> FlowRun:
+    wait_for(lambda: client.read_flow_run(run.id).state_type in FINAL, 120)
+    return client.read_flow_run(run.id)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def wait_for(condition: Callable[[], bool], limit_s: float) -> None:
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, f"did not happen within {limit_s:g} s"
+        time.sleep(0.3)

@@ -84,7 +84,7 @@ class _Judge:
             item for each in versions for item in each.tags.items() if item[0].startswith(OUT_TAG)
         }
         self._own_registry = registry.uri == f"sqlite:///{_own_file(root)}"
-        self._reachable: dict[str, bool] = {}
+        self._commits: dict[str, str] = {}
 
     def keeps(self, family: list[Run]) -> str:
         """A reason; empty when there is none."""
@@ -107,18 +107,24 @@ class _Judge:
         commits = {run.data.tags.get("git_commit", "none") for run in family} - {"none"}
         if not branch and not commits:
             return "names neither branch nor commit"
-        if not branch and any(self._is_reachable(commit) for commit in commits):
-            return "its commit is on a branch"
+        if not branch:
+            for commit in sorted(commits):
+                if why := self._commit(commit):
+                    return why
         ended = max(run.info.end_time or run.info.start_time for run in family)
         return YOUNG if ended > self._cutoff_ms else ""
 
-    def _is_reachable(self, commit: str) -> bool:
-        """Whether a branch or tag has the commit; one that is not here is somebody else's."""
-        if commit not in self._reachable:
-            self._reachable[commit] = not has_commit(self._root, commit) or bool(
-                git(self._root, "for-each-ref", "--count=1", "--contains", commit)
-            )
-        return self._reachable[commit]
+    def _commit(self, commit: str) -> str:
+        """Why what was made from a commit stays: a branch or tag has it, or it is somebody else's."""
+        if commit not in self._commits:
+            if not has_commit(self._root, commit):
+                why = "its commit is not known here"
+            elif git(self._root, "for-each-ref", "--count=1", "--contains", commit):
+                why = "its commit is on a branch"
+            else:
+                why = ""
+            self._commits[commit] = why
+        return self._commits[commit]
 
 
 def free_run(registry: Registry, root: Path, run_id: str) -> None:

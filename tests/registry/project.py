@@ -22,7 +22,9 @@ STAGE = """
 import json, os, sys, time
 from pathlib import Path
 from ruamel.yaml import YAML
+from llm.tied import tie_to_parent
 
+tie_to_parent()
 name = sys.argv[1]
 params = YAML(typ="safe").load(Path("params.yaml").read_text())
 

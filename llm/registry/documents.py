@@ -89,9 +89,12 @@ def find_documents(corpus: Corpus, query: str, *, every: bool = False) -> Found:
     part = f"(contains(lower(url), lower($query)) OR contains(lower({plain}), lower($query)))"
     if len(query) >= SHORTEST_ID_PREFIX:
         part = f"({part} OR starts_with(id, $query))"
+    files = shards(corpus, "gather")
+    if not files:
+        raise MissingData("stage gather wrote no shards of documents")
     rows = _rows(
         f"SELECT id, source, url, {exact} AS exact FROM read_parquet($files) WHERE {exact} OR {part}",
-        {"files": shards(corpus, "gather"), "query": query},
+        {"files": files, "query": query},
     )
     chosen = [row for row in rows if every or row["exact"]] or rows
     documents = [Document(row["id"], row["source"], row["url"]) for row in chosen]

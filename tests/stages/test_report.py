@@ -3,6 +3,7 @@
 import math
 import random
 import re
+from contextlib import chdir
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -229,7 +230,8 @@ def text(tmp_path_factory: pytest.TempPathFactory, base: Path) -> str:
     names = ("data", "metrics", "timings", "plots", "reports")
     paths = Paths(**{name: str(root / name) for name in names}, models=str(base), work=".llm")
     write_run(paths)
-    run(context(paths), report=CONFIG)
+    with chdir(root):  # where no stage is locked
+        run(context(paths), report=CONFIG)
     return report(paths)
 
 
@@ -324,6 +326,23 @@ def test_lineage_is_dvcs_where_a_stage_is_locked_and_a_fingerprint_elsewhere(
     assert '<td>pretrain.optim.lr</td><td class="hash">0.003</td>' in page
     assert "paths.data" not in page
     assert page.count("sha256:") == 3  # data/decontaminate, data/benchmark, data/judge
+    assert "Graph of what was made" not in page
+
+
+def test_the_graph_is_drawn_from_what_dvc_has_locked(finished: Paths) -> None:
+    Path("dvc.lock").write_text(
+        "schema: '2.0'\nstages:\n"
+        "  tokenize:\n    outs:\n    - {path: data/tokenize, md5: 89abcdef01.dir}\n"
+        "  pretrain:\n    deps:\n    - {path: data/tokenize, md5: 89abcdef01.dir}\n"
+        "    outs:\n    - {path: models/base, md5: 0123abcdef.dir}\n"
+    )
+    run(context(finished), report=CONFIG)
+    page = report(finished)
+    (graph,) = re.findall(r'<figure class="card graph[^>]*>(.*?)</figure>', page, re.S)
+    assert {"pretrain", "0123abcd", "89abcdef", "1,638,400 tokens, 1.587 bpb"} <= set(
+        re.findall(r"<text[^>]*>([^<]*)</text>", graph)
+    )
+    assert "91,204 documents, 61.0 MB" in graph
 
 
 def test_the_cards_hold_tables_that_markdown_can_read(finished: Paths) -> None:

@@ -83,10 +83,7 @@ def end_live() -> None:
     """End every command that runs in this process, in whichever thread."""
     with _live_lock:
         groups = list(_live)
-    for group in groups:
-        _signal_group(group, signal.SIGTERM)
-    for group in groups:
-        end_group(group)
+    end_groups(groups)
 
 
 def end_group(group: int, grace_s: float = GRACE_S) -> None:
@@ -99,6 +96,14 @@ def end_group(group: int, grace_s: float = GRACE_S) -> None:
         if time.monotonic() > deadline:
             _signal_group(group, signal.SIGKILL)
         time.sleep(0.05)
+
+
+def end_groups(groups: list[int]) -> None:
+    """`end_group` of all at the same time."""
+    for group in groups:
+        _signal_group(group, signal.SIGTERM)
+    for group in groups:
+        end_group(group)
 
 
 def group_members(group: int) -> list[int]:

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from flows.up import end_all, running_state
+from flows.running import end_all, running_state
 from llm.tracking.process_id import ProcessId
 
 STOP_S = 60.0

@@ -1,79 +1,139 @@
-"""What `make up` runs: the addresses, the environment that finds them, and each server's command."""
+"""What `make up` runs: each process's command, and the environment that it needs and no more."""
 
 import os
 import shlex
 import socket
 import sys
-import urllib.error
-import urllib.request
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from llm.errors import ConfigError
+from flows.listen import url_of
+from flows.settings import SECRET_VARIABLES, Settings, read_settings
 
-HOST = "127.0.0.1"
+AWS = "AWS_"
+ARTIFACTS_THROUGH_MLFLOW = "mlflow-artifacts:/"
 
 
 @dataclass(frozen=True)
 class Servers:
-    """The two servers of the project in `root`."""
+    """The servers of the project in `root`, as `settings` want them."""
 
     root: Path
-    prefect_port: int
-    mlflow_port: int
+    settings: Settings
+
+    @property
+    def work(self) -> Path:
+        return self.root / ".llm"
 
     @property
     def prefect_url(self) -> str:
-        return f"http://{HOST}:{self.prefect_port}"
+        return url_of(self.settings.host, self.settings.prefect_port)
 
     @property
     def mlflow_url(self) -> str:
-        return f"http://{HOST}:{self.mlflow_port}"
+        return url_of(self.settings.host, self.settings.mlflow_port)
+
+    @property
+    def serve_url(self) -> str:
+        return url_of(self.settings.host, self.settings.serve_port)
 
     def client_environment(self) -> dict[str, str]:
         """What a shell needs to reach the servers."""
-        return {
-            "PREFECT_HOME": str(self.root / ".llm" / "prefect"),
+        given = self.settings
+        environment = {
+            "PREFECT_HOME": str(self.work / "prefect"),
             "PREFECT_API_URL": f"{self.prefect_url}/api",
             "MLFLOW_TRACKING_URI": self.mlflow_url,
+            "LLM_SERVE_URL": f"{self.serve_url}/v1",
         }
+        if given.password:
+            environment |= {
+                "PREFECT_API_AUTH_STRING": f"{given.username}:{given.password}",
+                "MLFLOW_TRACKING_USERNAME": given.username,
+                "MLFLOW_TRACKING_PASSWORD": given.password,
+            }
+        if given.api_key:
+            environment["LLM_API_KEY"] = given.api_key
+        return environment
 
-    def environment(self) -> dict[str, str]:
-        """What the servers and the flows need: no analytics, patience with a slow disk."""
-        return {
-            **self.client_environment(),
+    def prefect_environment(self) -> dict[str, str]:
+        """The Prefect server's: patience with a slow disk, credentials, its database."""
+        given = self.settings
+        environment = {
+            **_inherited(os.environ, aws=False),
+            "PREFECT_HOME": str(self.work / "prefect"),
+            "PREFECT_API_URL": f"{self.prefect_url}/api",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_DATABASE_TIMEOUT": "60",  # seconds
-            "PREFECT_RUNNER_POLL_FREQUENCY": "2",  # seconds until a run that is asked for starts
+            "DO_NOT_TRACK": "true",
+        }
+        if not given.is_loopback:
+            # a browser elsewhere asks the host that it has the page from
+            environment["PREFECT_SERVER_UI_API_URL"] = "/api"
+        if given.password:
+            environment["PREFECT_SERVER_API_AUTH_STRING"] = f"{given.username}:{given.password}"
+        if given.prefect_database:
+            environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = _driven_by(
+                "asyncpg", given.prefect_database
+            )
+        return environment
+
+    def mlflow_environment(self) -> dict[str, str]:
+        """The MLflow server's: its database and artifacts, read by flows/mlflow_server.py.
+
+        By default the file that runs without a server use as well, and artifacts are not
+        served but written where they lie, for the same reason.
+        """
+        given = self.settings
+        environment = {
+            **_inherited(os.environ, aws=True),
+            "MLFLOW_BACKEND_STORE_URI": _driven_by("psycopg", given.mlflow_database)
+            or f"sqlite:///{self.work / 'mlflow.db'}",
+            "MLFLOW_DEFAULT_ARTIFACT_ROOT": (self.work / "mlartifacts").as_uri(),
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # 2 GB of memory, for nothing we use
             "DO_NOT_TRACK": "true",
         }
+        if given.artifacts_url:
+            environment["MLFLOW_DEFAULT_ARTIFACT_ROOT"] = ARTIFACTS_THROUGH_MLFLOW
+            environment["MLFLOW_ARTIFACTS_DESTINATION"] = given.artifacts_url
+        if given.password:
+            environment |= {
+                "MLFLOW_AUTH_ADMIN_USERNAME": given.username,
+                "MLFLOW_AUTH_ADMIN_PASSWORD": given.password,
+                "MLFLOW_AUTH_CONFIG_PATH": str(self.work / "mlflow-auth.ini"),
+            }
+        if not given.is_loopback:
+            names = _names(given.host)
+            hosts = ",".join(f"{name},{name}:*" for name in names)
+            origins = ",".join(f"http://{name}:{given.mlflow_port}" for name in names)
+            environment.setdefault("MLFLOW_SERVER_ALLOWED_HOSTS", hosts)
+            environment.setdefault("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", origins)
+        return environment
 
-    def prefect_command(self) -> list[str]:
-        """The Prefect server."""
-        port = str(self.prefect_port)
-        return [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", port]
-
-    def mlflow_command(self) -> list[str]:
-        """The MLflow server, over the file that runs without a server use as well.
-
-        Artifacts are not served but written where they lie, for the same reason.
-        """
-        work = self.root / ".llm"
-        options = {
-            "--host": HOST,
-            "--port": str(self.mlflow_port),
-            "--backend-store-uri": f"sqlite:///{work / 'mlflow.db'}",
-            "--default-artifact-root": (work / "mlartifacts").as_uri(),
-            "--workers": "1",
+    def deployments_environment(self) -> dict[str, str]:
+        """That of the flows and their stages."""
+        return {
+            **_inherited(os.environ, aws=True),  # for the DVC remote
+            **self.client_environment(),
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_RUNNER_POLL_FREQUENCY": "2",  # seconds until a run that is asked for starts
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "DO_NOT_TRACK": "true",
         }
-        flat = [part for pair in options.items() for part in pair]
-        return [sys.executable, "-m", "mlflow", "server", "--no-serve-artifacts", *flat]
 
-    def serve_command(self) -> list[str]:
-        """The process that starts a flow run's process when one is asked for."""
-        return [sys.executable, "-m", "flows.serve"]
+    def model_server_environment(self) -> dict[str, str]:
+        """The model server's: where the registry is, and what it asks for."""
+        return {
+            **_inherited(os.environ, aws=False),
+            **self.client_environment(),
+            "LLM_HOST": self.settings.host,
+            "LLM_SERVE_PORT": str(self.settings.serve_port),
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "DO_NOT_TRACK": "true",
+        }
 
     def env_file(self) -> str:
         """Shell lines to be sourced."""
@@ -82,34 +142,32 @@ class Servers:
 
 
 def configured_servers(root: Path) -> Servers:
-    """Ports 4200 and 5000, or what LLM_PREFECT_PORT and LLM_MLFLOW_PORT say."""
-    return Servers(root, _port("LLM_PREFECT_PORT", 4200), _port("LLM_MLFLOW_PORT", 5000))
+    """As the environment says; ConfigError when that is not usable."""
+    return Servers(root, read_settings())
 
 
-def check_port(name: str, variable: str, port: int) -> None:
-    """ConfigError when something listens on the port already."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise ConfigError(
-                f"{name}: port {port} of {HOST} is not free ({error.strerror}); "
-                f"set {variable} to another one"
-            ) from None
+def python(module: str) -> list[str]:
+    """The command that runs a module of ours."""
+    return [sys.executable, "-m", module]
 
 
-def answers(url: str) -> bool:
-    """Whether an HTTP server answers 200."""
-    try:
-        with urllib.request.urlopen(url, timeout=5) as response:
-            return response.status == 200
-    except (urllib.error.URLError, TimeoutError, ConnectionError):
-        return False
+def _inherited(environment: Mapping[str, str], *, aws: bool) -> dict[str, str]:
+    """Our own environment without the secrets, and without S3's unless they are needed."""
+    return {
+        key: value
+        for key, value in environment.items()
+        if key not in SECRET_VARIABLES and (aws or not key.startswith(AWS))
+    }
 
 
-def _port(variable: str, default: int) -> int:
-    text = os.environ.get(variable, "") or str(default)
-    if not text.isdigit() or not 1 <= int(text) <= 65535:
-        raise ConfigError(f"{variable}={text!r} must be a port, 1 to 65535")
-    return int(text)
+def _driven_by(driver: str, url: str) -> str:
+    """The URL as SQLAlchemy wants it."""
+    return f"postgresql+{driver}://{url.partition('://')[2]}" if url else ""
+
+
+def _names(host: str) -> list[str]:
+    """By which names other machines may reach this one."""
+    names = ["localhost", "127.0.0.1", host, socket.gethostname(), socket.getfqdn()]
+    with suppress(OSError):  # a name that resolves to nothing
+        names += socket.gethostbyname_ex(socket.gethostname())[2]
+    return list(dict.fromkeys(name for name in names if name not in ("0.0.0.0", "::")))

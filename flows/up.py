@@ -1,33 +1,37 @@
-"""`make up`: Prefect server, MLflow server and deployments on loopback, until Ctrl-C or SIGTERM.
+"""`make up`: Prefect, MLflow, the deployments and the champion's model server, until Ctrl-C or SIGTERM.
 
     source .llm/env && prefect deployment run build-llm/default
 
-What runs is written to `.llm/up.json`, by which `make down` ends it, also when this
-process was killed. Ports: LLM_PREFECT_PORT (4200), LLM_MLFLOW_PORT (5000). Logs: `.llm/logs`.
+What dies is started again. What runs is written to `.llm/up.json`, by which `make down`
+ends it, also when this process was killed. Settings: flows/settings.py. Logs: `.llm/logs`.
 """
 
 import logging
-import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from socket import socket
 from types import FrameType
 
-import psutil
+from flows.databases import ensure_databases
+from flows.listen import bind
+from flows.probe import answers, champion, is_deployed
+from flows.remote import configure_remote
+from flows.running import end_all, only_one, running_state
+from flows.servers import Servers, configured_servers, python
+from flows.supervisor import DEATHS, Service, Supervisor
+from llm.config.base import load_section
+from llm.config.registry import RegisterConfig
+from llm.errors import LLMError
+from llm.files import write_file
 
-from flows.command import end_group
-from flows.servers import Servers, answers, check_port, configured_servers
-from llm import tied
-from llm.errors import ConfigError, LLMError
-from llm.files import read_json, write_json, write_text
-from llm.tracking.process_id import ProcessId
-
-STATE = Path(".llm") / "up.json"
-START_S = 180.0  # a first start makes the databases
+ENV_FILE = Path(".llm") / "env"
+WATCH_S = 0.5
+CHAMPION_S = 5.0  # between two looks at the registry while no model is served
 
 logger = logging.getLogger(__name__)
 
@@ -37,13 +41,16 @@ class Stopped(Exception):
 
 
 def main() -> None:
-    """Start, wait, stop; exits 1 when something does not start or ends by itself."""
+    """Start, wait, serve, stop; exits 1 when something does not start or keeps dying."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
-        up(Path.cwd())
+        with only_one(Path.cwd()) as ours:
+            if ours:
+                up(Path.cwd())
+            else:
+                _say_that_it_runs(Path.cwd())
     except Stopped:
         logger.info("stopped")
     except LLMError as error:
@@ -52,142 +59,156 @@ def main() -> None:
 
 
 def up(root: Path) -> None:
-    """Serve until stopped; says so and returns when that is done already."""
+    """Serve until stopped."""
+    servers = configured_servers(root)
+    model = load_section(RegisterConfig, "register", root / "params.yaml").name
+    end_all(root)  # what a killed `make up` left
+    ensure_databases(servers.settings)
+    configure_remote(root)
+    (root / ".llm" / "prefect").mkdir(parents=True, exist_ok=True)
+    prefect, mlflow, deployments, model_server = _services(servers)
+    addresses = {"prefect": servers.prefect_url, "mlflow": servers.mlflow_url}
+    supervisor = Supervisor(root, {**addresses, "model_server": servers.serve_url})
+    with _ended_at_exit(supervisor):
+        logger.info("starting Prefect, MLflow and the deployments …")
+        for service in (prefect, mlflow, deployments):
+            supervisor.start(service)
+        supervisor.wait([mlflow])
+        version = champion(servers, model)
+        begun = version is not None and _start_model_server(supervisor, servers, model_server)
+        supervisor.wait([prefect, deployments])
+        _write_env(root, servers)
+        serves = begun and _is_up(supervisor, model_server)
+        _announce(servers, model, version if serves else None)
+        _keep_running(supervisor, servers, model_server, model, failed=version)
+
+
+def _services(servers: Servers) -> tuple[Service, Service, Service, Service]:
+    """Prefect and MLflow, with their sockets taken, deployments and model server."""
+    given, began = servers.settings, datetime.now(UTC)
+
+    def listener(name: str, port: int, variable: str) -> socket:
+        return bind(name, given.host, port, variable)
+
+    return (
+        Service(
+            "prefect",
+            python("flows.prefect_server"),
+            servers.prefect_environment(),
+            lambda: answers(f"{servers.prefect_url}/api/health"),
+            listener("Prefect", given.prefect_port, "LLM_PREFECT_PORT"),
+        ),
+        Service(
+            "mlflow",
+            python("flows.mlflow_server"),
+            servers.mlflow_environment(),
+            lambda: answers(f"{servers.mlflow_url}/health"),
+            listener("MLflow", given.mlflow_port, "LLM_MLFLOW_PORT"),
+        ),
+        Service(
+            "deployments",
+            python("flows.deployments"),
+            servers.deployments_environment(),
+            lambda: is_deployed(servers, began),
+        ),
+        Service(
+            "model server",
+            python("llm.serve.server"),
+            servers.model_server_environment(),
+            lambda: answers(f"{servers.serve_url}/health"),
+        ),
+    )
+
+
+def _start_model_server(supervisor: Supervisor, servers: Servers, service: Service) -> bool:
+    """Start it where its port is free; without it everything else goes on."""
+    given = servers.settings
+    if service.listener is not None:
+        service.listener.close()  # who still waits there waits for nothing
+    try:
+        service.listener = bind("model server", given.host, given.serve_port, "LLM_SERVE_PORT")
+    except LLMError as error:
+        service.listener = None
+        logger.error("error: %s", error)
+        return False
+    supervisor.start(service)
+    return True
+
+
+def _is_up(supervisor: Supervisor, model_server: Service) -> bool:
+    """Whether the model server answers; a model that cannot be served stops nothing else."""
+    try:
+        supervisor.wait([model_server])
+    except LLMError as error:
+        logger.error("error: %s", error)
+        return False
+    return True
+
+
+def _announce(servers: Servers, model: str, version: str | None) -> None:
+    """The addresses."""
+    host = servers.settings.host
+    elsewhere = "" if servers.settings.is_loopback else f" (listens on {host})"
+    logger.info("Prefect  %s%s", servers.prefect_url, elsewhere)
+    logger.info("MLflow   %s%s", servers.mlflow_url, elsewhere)
+    if version is not None:
+        logger.info("model    %s/v1 (%s %s)", servers.serve_url, model, version)
+    else:
+        logger.info("model    is served as soon as a version of %s has the alias champion", model)
+    logger.info("run it   source .llm/env && prefect deployment run build-llm/default")
+
+
+def _keep_running(
+    supervisor: Supervisor, servers: Servers, model_server: Service, model: str, failed: str | None
+) -> None:
+    """Until stopped; LLMError when a server or the deployments keep dying.
+
+    The model server is started once there is a champion, and follows the alias by itself.
+    When it keeps dying it waits for another champion than the one that it `failed` with.
+    """
+    looked = time.monotonic()
+    while True:
+        for service in supervisor.watch():
+            message = f"{service.name} ended {DEATHS} times in a row; its log is {supervisor.log(service)}"
+            if service is not model_server:
+                raise LLMError(message)
+            logger.error("error: %s; it is started again for another champion", message)
+            failed = champion(servers, model)
+        if model_server not in supervisor.services and time.monotonic() > looked + CHAMPION_S:
+            looked = time.monotonic()
+            version = champion(servers, model)
+            if version is not None and version != failed:
+                failed = version
+                if _start_model_server(supervisor, servers, model_server):
+                    logger.info("model    %s/v1 (%s %s)", servers.serve_url, model, version)
+        time.sleep(WATCH_S)
+
+
+def _write_env(root: Path, servers: Servers) -> None:
+    """`.llm/env`, which only its owner may read."""
+    with write_file(root / ENV_FILE) as partial:
+        partial.touch(mode=0o600)
+        partial.write_text(servers.env_file(), encoding="utf-8")
+
+
+def _say_that_it_runs(root: Path) -> None:
     if running := running_state(root):
         logger.info("runs already: Prefect %s, MLflow %s", running["prefect"], running["mlflow"])
-        return
-    end_all(root)  # what a killed `make up` left
-    servers = configured_servers(root)
-    check_port("Prefect", "LLM_PREFECT_PORT", servers.prefect_port)
-    check_port("MLflow", "LLM_MLFLOW_PORT", servers.mlflow_port)
-    (root / ".llm" / "prefect").mkdir(parents=True, exist_ok=True)
-    os.environ.update(servers.environment())
-    with _ended_at_exit(root):
-        mlflow = _start(root, servers, "mlflow", servers.mlflow_command())
-        prefect = _start(root, servers, "prefect", servers.prefect_command())
-        _wait(prefect, root, "prefect", lambda: answers(f"{servers.prefect_url}/api/health"))
-        _wait(mlflow, root, "mlflow", lambda: answers(f"{servers.mlflow_url}/health"))
-        _crash_stale_runs(root)
-        deployments = _start(root, servers, "deployments", servers.serve_command())
-        _wait(deployments, root, "deployments", _is_deployed)
-        write_text(root / ".llm" / "env", servers.env_file())
-        logger.info("Prefect  %s", servers.prefect_url)
-        logger.info("MLflow   %s", servers.mlflow_url)
-        logger.info("run it   source .llm/env && prefect deployment run build-llm/default")
-        _watch(root, {"prefect": prefect, "mlflow": mlflow, "deployments": deployments})
-
-
-def running_state(root: Path) -> dict[str, str] | None:
-    """up.json's content, if the `make up` that wrote it still runs."""
-    path = root / STATE
-    if not path.exists():
-        return None
-    state = read_json(path)
-    return state if ProcessId.parse(state["up"]).is_alive() else None
-
-
-def end_all(root: Path) -> int:
-    """End every process group that up.json names, and what they started; returns how many."""
-    path = root / STATE
-    if not path.exists():
-        return 0
-    processes = [ProcessId.parse(text) for text in read_json(path)["processes"].values()]
-    alive = [process for process in processes if process.is_alive()]
-    below = [child for process in alive for child in _descendants(process.pid)]
-    for process in alive:
-        end_group(process.pid)
-    for child in below:  # flow runs and stages are in sessions of their own
-        if child.is_alive():
-            end_group(child.pid)
-    path.unlink()
-    return len(alive)
-
-
-def _descendants(pid: int) -> list[ProcessId]:
-    try:
-        return [ProcessId.of(child.pid) for child in psutil.Process(pid).children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
+    else:
+        logger.info("runs already: another `make up` is just starting or stopping here")
 
 
 @contextmanager
-def _ended_at_exit(root: Path) -> Iterator[None]:
+def _ended_at_exit(supervisor: Supervisor) -> Iterator[None]:
+    env_file = supervisor.root / ENV_FILE
+    env_file.unlink(missing_ok=True)  # a killed one's: it says where nothing answers
     try:
         yield
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # nothing interrupts the clean-up
-        end_all(root)
-
-
-def _start(root: Path, servers: Servers, name: str, command: list[str]) -> subprocess.Popen[bytes]:
-    """Start a server that Linux ends with us, and write it down."""
-    log = _log(root, name)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, str(tied.__file__), *command],
-            cwd=root,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    path = root / STATE
-    started = read_json(path)["processes"] if path.exists() else {}
-    state = {
-        "up": str(ProcessId.current()),
-        "prefect": servers.prefect_url,
-        "mlflow": servers.mlflow_url,
-        "processes": {name: str(ProcessId.of(process.pid)), **started},  # the latest ends first
-    }
-    write_json(path, state)
-    return process
-
-
-def _wait(
-    process: subprocess.Popen[bytes], root: Path, name: str, ready: Callable[[], bool]
-) -> None:
-    """Until it is ready; ConfigError when it ends instead, or takes more than START_S."""
-    deadline = time.monotonic() + START_S
-    while not ready():
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise ConfigError(f"{name} did not start; its log is {_log(root, name)}")
-        time.sleep(0.3)
-
-
-def _watch(root: Path, processes: dict[str, subprocess.Popen[bytes]]) -> None:
-    """Until stopped; ConfigError when one of them ends by itself."""
-    while True:
-        for name, process in processes.items():
-            if process.poll() is not None:
-                raise ConfigError(f"{name} ended by itself; its log is {_log(root, name)}")
-        time.sleep(1)
-
-
-def _crash_stale_runs(root: Path) -> None:
-    """Imported here: Prefect reads its settings, which we have just set, when it is imported."""
-    from flows.alive import crash_stale_runs
-
-    crash_stale_runs(root)
-
-
-def _is_deployed() -> bool:
-    """Whether build-llm/default is there and ready, i.e. something polls for its runs."""
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.objects import DeploymentStatus
-    from prefect.exceptions import ObjectNotFound
-
-    with get_client(sync_client=True) as client:
-        try:
-            deployment = client.read_deployment_by_name("build-llm/default")
-        except ObjectNotFound:
-            return False
-        return deployment.status == DeploymentStatus.READY
-
-
-def _log(root: Path, name: str) -> Path:
-    return root / ".llm" / "logs" / f"{name}.log"
+        env_file.unlink(missing_ok=True)
+        supervisor.stop()
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

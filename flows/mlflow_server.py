@@ -10,9 +10,8 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from flows.listen import serve
-from flows.supervisor import STOP_S
 from llm.files import write_text
+from llm.listening import inherited, serve
 
 # By these `mlflow server` configures its web server (mlflow/server/constants.py); a test compares.
 SERVER_VARIABLES = {
@@ -42,7 +41,7 @@ def main() -> None:
 
     store = os.environ["MLFLOW_BACKEND_STORE_URI"]
     initialize_backend_stores(store, store, os.environ["MLFLOW_DEFAULT_ARTIFACT_ROOT"])
-    serve(app, timeout_graceful_shutdown=STOP_S)
+    serve(app, inherited())
 
 
 def configure() -> None:

@@ -2,8 +2,7 @@
 
 from prefect.server.api.server import create_app
 
-from flows.listen import serve
-from flows.supervisor import STOP_S
+from llm.listening import inherited, serve
 
 if __name__ == "__main__":
-    serve(create_app(final=True), timeout_graceful_shutdown=STOP_S)
+    serve(create_app(final=True), inherited())

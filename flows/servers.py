@@ -9,8 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.listen import url_of
 from flows.settings import SECRET_VARIABLES, Settings, read_settings
+from llm.listening import url_of
 
 AWS = "AWS_"
 ARTIFACTS_THROUGH_MLFLOW = "mlflow-artifacts:/"

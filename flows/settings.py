@@ -14,7 +14,6 @@
 Secrets are handed on by environment only, to the processes that need them.
 """
 
-import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,8 +21,8 @@ from importlib.util import find_spec
 from urllib.parse import urlsplit, urlunsplit
 
 from llm.errors import ConfigError
+from llm.listening import LOOPBACK, is_loopback
 
-LOOPBACK = "127.0.0.1"
 PASSWORD_CHARACTERS = 12  # MLflow's rule
 PUBLISHED_PASSWORD = "password1234"  # MLflow refuses the one that it used to ship
 SECRET_VARIABLES = (
@@ -103,16 +102,6 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     if errors:
         raise ConfigError("\n".join(dict.fromkeys(errors)))
     return settings
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what listens on `host`."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def with_database(url: str, name: str) -> str:

@@ -16,13 +16,12 @@ from pathlib import Path
 from socket import socket
 
 from flows.command import end_group
-from flows.listen import BACKLOG, LISTEN_FD
 from flows.running import end_all, write_state
 from llm import tied
 from llm.errors import LLMError
+from llm.listening import BACKLOG, LISTEN_FD
 
 START_S = 180.0  # a first start makes the databases
-STOP_S = 5  # what a server that is told to stop gives to requests in progress
 STEADY_S = 60.0  # what has run that long has recovered from earlier deaths
 DEATHS = 5  # in a row, until it is given up; the waits between are 0, 1, 2 and 4 s
 

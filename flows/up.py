@@ -18,7 +18,6 @@ from socket import socket
 from types import FrameType
 
 from flows.databases import ensure_databases
-from flows.listen import bind
 from flows.probe import answers, champion, is_deployed
 from flows.remote import configure_remote
 from flows.running import end_all, only_one, running_state
@@ -28,6 +27,7 @@ from llm.config.base import load_section
 from llm.config.registry import RegisterConfig
 from llm.errors import LLMError
 from llm.files import write_file
+from llm.listening import bind
 
 ENV_FILE = Path(".llm") / "env"
 WATCH_S = 0.5

@@ -88,14 +88,19 @@ class Engine:
         """The text after one prompt, in pieces, each as soon as its characters are complete."""
         ids: list[int] = []
         shown = ""
-        stop_ids = self.tokenizer.stop_ids
-        for _, token in self._tokens([prompt], sampling, [_generator(seed, 0)], stop_ids):
+        for token in self.tokens(prompt, sampling, seed):
             ids.append(token)
             text = self.tokenizer.decode(ids)
             if not text.endswith("\ufffd"):  # a character whose last bytes are still to come
                 yield text[len(shown) :]
                 shown = text
         yield self.tokenizer.decode(ids)[len(shown) :]
+
+    def tokens(self, prompt: Sequence[int], sampling: SamplingConfig, seed: int) -> Iterator[int]:
+        """The new ids after one prompt, each as soon as it is drawn, up to a stop id."""
+        generators, stop_ids = [_generator(seed, 0)], self.tokenizer.stop_ids
+        for _, token in self._tokens([prompt], sampling, generators, stop_ids):
+            yield token
 
     @torch.inference_mode()
     def _tokens(

@@ -40,7 +40,7 @@ def _ensure(url: str) -> None:
 
 
 def _unreachable(host: str | None, port: int | None, name: str, error: Exception) -> ConfigError:
-    why = str(error).strip().splitlines()[-1]
+    why = str(error).strip().splitlines()[0]
     return ConfigError(
         f"PostgreSQL at {host}:{port or 5432} does not give us the database {name!r} ({why}); "
         "start it, or correct LLM_DATABASE_URL"

@@ -50,6 +50,7 @@ class Supervisor:
     def __init__(self, root: Path, addresses: dict[str, str]) -> None:
         self.root, self.addresses = root, addresses
         self.services: list[Service] = []  # in the order in which they were started
+        self._enders: list[threading.Thread] = []
 
     def start(self, service: Service) -> None:
         """Start it, tied to us: Linux ends it when we are killed."""
@@ -86,9 +87,8 @@ class Supervisor:
 
     def stop(self) -> None:
         """End everything, what died before as well."""
-        for service in self.services:
-            if service.ender is not None:
-                service.ender.join()
+        for ender in self._enders:
+            ender.join()
         end_all(self.root)
 
     def log(self, service: Service) -> Path:
@@ -124,6 +124,7 @@ class Supervisor:
         service.process = None
         service.ender = threading.Thread(target=end_group, args=[process.pid], daemon=True)
         service.ender.start()
+        self._enders = [*(each for each in self._enders if each.is_alive()), service.ender]
         wait_s = 0 if service.deaths == 1 else 2 ** (service.deaths - 2)
         service.due = time.monotonic() + wait_s if service.deaths < DEATHS else None
         what = f"{service.name} {_how(process.returncode)} after {lived_s:.0f} s"

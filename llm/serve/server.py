@@ -40,7 +40,7 @@ from llm.tied import tie_to_parent
 
 WORK = Path(".llm")
 PARAMS = Path("params.yaml")
-FOLLOW_S = 5.0  # between two looks at the alias
+FOLLOW_S = 2.0  # between two looks at the alias
 MAX_WAITING = 32  # requests, the one that is answered included
 MAX_BODY = 1_000_000  # bytes
 RETRY_S = 5

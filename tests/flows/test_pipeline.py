@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,11 +21,10 @@ from prefect.states import Cancelling, Running
 
 from flows.alive import alive, crash_stale_runs
 from flows.pipeline import build_llm
-from flows.servers import check_port, configured_servers
 from flows.worktree import git
 from llm.config.base import read_yaml
-from llm.errors import ConfigError
 from llm.tracking.process_id import ProcessId
+from tests.flows.up_process import free_ports
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +34,9 @@ def served(
     """The project with its servers running, and a client; at the end nothing is left."""
     folder = tmp_path_factory.mktemp("served") / "project"
     git(template, "clone", "--quiet", str(template), str(folder))
-    environment = _environment()
+    dropped = ("LLM_TRACKING", "LLM_SPOOL", "LLM_PIPELINE", "LLM_PIPELINE_PID", "DVC_EXP_NAME")
+    kept = {key: value for key, value in os.environ.items() if key not in dropped}
+    environment = {**kept, **free_ports()}
     log = (folder.parent / "up.log").open("w")
     up = subprocess.Popen(
         [sys.executable, "-m", "flows.up"], cwd=folder, env=environment, stderr=log
@@ -138,26 +138,6 @@ def test_a_run_whose_process_is_gone_is_marked_crashed(
     assert client.read_flow_run(here.id).state_name == "Running"
 
 
-def test_a_second_up_says_that_it_runs_already(served: tuple[Path, SyncPrefectClient]) -> None:
-    folder, _ = served
-    done = subprocess.run(
-        [sys.executable, "-m", "flows.up"], cwd=folder, capture_output=True, text=True, check=True
-    )
-    assert "runs already: Prefect http://127.0.0.1:" in done.stderr
-
-
-def test_a_port_in_use_or_not_a_port_is_one_clear_error(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(ConfigError, match=f"port {port} .* is not free.*set LLM_PREFECT_PORT"):
-            check_port("Prefect", "LLM_PREFECT_PORT", port)
-    monkeypatch.setenv("LLM_MLFLOW_PORT", "http")
-    with pytest.raises(ConfigError, match="LLM_MLFLOW_PORT='http' must be a port"):
-        configured_servers(tmp_path)
-
-
 def test_down_says_when_nothing_runs(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "flows.down"],
@@ -167,18 +147,6 @@ def test_down_says_when_nothing_runs(tmp_path: Path) -> None:
         check=True,
     )
     assert done.stderr == "nothing runs\n"
-
-
-def _environment() -> dict[str, str]:
-    """Free ports, and nothing from a shell that uses other servers."""
-    with socket.create_server(("127.0.0.1", 0)) as a, socket.create_server(("127.0.0.1", 0)) as b:
-        ports = {
-            "LLM_PREFECT_PORT": str(a.getsockname()[1]),
-            "LLM_MLFLOW_PORT": str(b.getsockname()[1]),
-        }
-    dropped = ("LLM_TRACKING", "LLM_SPOOL", "LLM_PIPELINE", "LLM_PIPELINE_PID", "DVC_EXP_NAME")
-    kept = {key: value for key, value in os.environ.items() if key not in dropped}
-    return {**kept, **ports}
 
 
 def _params(folder: Path, seed: int) -> dict[str, Any]:

@@ -36,13 +36,19 @@ class Trap:
 class Versions:
     """Registers versions whose pickle and code leave a file `sprung` when they are used."""
 
-    def __init__(self, project: Path, config: ModelConfig, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        project: Path,
+        config: ModelConfig,
+        tokenizer: Tokenizer,
+        registry: Registry,
+        place: str | None = None,
+    ) -> None:
+        """Their files lie in `place`, or where the server at the registry keeps artifacts."""
         self.project, self.config, self.tokenizer = project, config, tokenizer
-        self.registry = Registry(f"sqlite:///{project / '.llm' / 'mlflow.db'}")
-        client = self.registry.client
-        place = (project / ".llm" / "mlartifacts").as_uri()
-        self.experiment = client.create_experiment("llm", place)
-        client.create_registered_model("llm")
+        self.registry = registry
+        self.experiment = registry.client.create_experiment("versions", place)
+        registry.client.create_registered_model("llm")
 
     @property
     def sprung(self) -> Path:
@@ -80,7 +86,9 @@ def versions(
     project = tmp_path_factory.mktemp("served")
     (project / ".llm").mkdir()
     shutil.copy(ROOT / "params.yaml", project)
-    versions = Versions(project, tiny, tokenizer)
+    registry = Registry(f"sqlite:///{project / '.llm' / 'mlflow.db'}")
+    place = (project / ".llm" / "mlartifacts").as_uri()
+    versions = Versions(project, tiny, tokenizer, registry, place)
     versions.crown(versions.add(1))
     versions.add(2)
     return versions

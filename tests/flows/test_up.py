@@ -1,0 +1,141 @@
+"""`make up` keeps its servers running: what is killed comes back, and running work goes on."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from llm.config.model import ModelConfig
+from llm.registry.versions import Registry
+from llm.tokenizer.load import Tokenizer
+from llm.tracking.process_id import ProcessId
+from tests.flows.up_process import (
+    FINAL,
+    Up,
+    clone,
+    ended,
+    finish,
+    log_of,
+    running_up,
+    start,
+    start_up,
+    start_waiting,
+    wait_for,
+)
+from tests.serve.conftest import Versions
+
+
+@pytest.fixture(scope="module")
+def up(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    folder = clone(template, tmp_path_factory.mktemp("up") / "project")
+    with running_up(folder, {}) as up:
+        yield up
+
+
+@pytest.fixture(scope="module")
+def client(up: Up) -> Iterator[SyncPrefectClient]:
+    with (
+        temporary_settings({PREFECT_API_URL: f"{up.state['prefect']}/api"}),
+        get_client(sync_client=True) as client,
+    ):
+        yield client
+
+
+@pytest.mark.parametrize("server", ["prefect", "mlflow"])
+def test_a_run_goes_on_while_a_server_is_killed_and_loses_no_record(
+    up: Up, client: SyncPrefectClient, server: str
+) -> None:
+    run = start_waiting(up, client)
+    up.kill(server)
+    run = finish(up, client, run)
+    assert run.state_name == "Completed", log_of(client, run)
+    assert f"{server} was ended by SIGKILL" in up.log
+    wait_for(lambda: all(task.state_type in FINAL for task in client.read_task_runs()), 30)
+    wait_for(lambda: not list((up.folder / ".llm" / "tracking").glob("flow-*")), 60)
+    mlflow = MlflowClient(up.state["mlflow"])
+    (pretrain,) = _stage_runs(mlflow, str(run.id), "pretrain")
+    ticks = mlflow.get_metric_history(pretrain.info.run_id, "tick")
+    assert [tick.step for tick in ticks] == list(range(len(ticks)))
+    assert len(ticks) > 3
+    assert pretrain.info.status == "FINISHED"
+
+
+def test_killed_deployments_leave_no_process_and_their_run_crashed(
+    up: Up, client: SyncPrefectClient
+) -> None:
+    run = start_waiting(up, client)
+    below = psutil.Process(up.service("deployments").pid).children(recursive=True)
+    assert any("stage.py" in process.cmdline() for process in below)
+    known = [ProcessId.of(process.pid) for process in below]
+    up.kill("deployments")
+    wait_for(lambda: not any(process.is_alive() for process in known), 30)
+    run = ended(client, run)
+    assert run.state_name == "Crashed"
+    again = ended(client, start(client, {"upto": "gather"}))
+    assert again.state_name == "Completed", log_of(client, again)
+
+
+def test_a_champion_is_served_as_soon_as_there_is_one(
+    up: Up, tiny: ModelConfig, tokenizer: Tokenizer
+) -> None:
+    versions = Versions(up.folder, tiny, tokenizer, Registry(up.state["mlflow"]))
+    versions.crown(versions.add(1))
+    health = f"{up.state['model_server']}/health"
+    wait_for(lambda: "model    http" in up.log, 30)
+    wait_for(lambda: _version(health) == "1", 60)
+    up.kill("model server")
+    assert httpx.get(health, timeout=60).json()["version"] == "1"  # waits for the next one
+
+
+def test_a_second_up_says_that_it_runs_already(up: Up) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.up"],
+        cwd=up.folder,
+        env=up.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"runs already: Prefect {up.state['prefect']}" in done.stderr
+
+
+def test_a_killed_up_takes_its_servers_along_and_the_next_one_starts(
+    template: Path, tmp_path: Path
+) -> None:
+    folder = clone(template, tmp_path / "project")
+    up = start_up(folder, {})
+    known = [ProcessId.of(process.pid) for process in up.processes()]
+    assert len(known) >= 4
+    os.kill(up.process.pid, signal.SIGKILL)
+    up.process.wait()
+    wait_for(lambda: not any(process.is_alive() for process in known), 30)
+    assert (folder / ".llm" / "up.json").exists()
+    with running_up(folder, {}) as up:
+        assert up.service("prefect").is_alive()
+
+
+def _stage_runs(mlflow: MlflowClient, flow_run_id: str, stage: str) -> list[Run]:
+    """The runs of a stage under the flow run's parent."""
+    experiment = mlflow.get_experiment_by_name("llm")
+    assert experiment is not None
+    ids = [experiment.experiment_id]
+    (parent,) = mlflow.search_runs(ids, f"tags.prefect_flow_run = '{flow_run_id}'")
+    chosen = f"tags.mlflow.parentRunId = '{parent.info.run_id}' and tags.stage = '{stage}'"
+    return mlflow.search_runs(ids, chosen)
+
+
+def _version(health: str) -> str | None:
+    try:
+        return httpx.get(health).json()["version"]
+    except httpx.TransportError:
+        return None

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dvc.repo import Repo
-
 from flows.command import run_command
 
 REMOTE = "store"
@@ -26,6 +24,8 @@ def configure_remote(folder: Path) -> None:
     """Make it the default remote of the DVC project in `folder`; nothing without one."""
     if not remote_url() or not (folder / ".dvc").is_dir():
         return
+    from dvc.repo import Repo  # half a second of imports, which `make up` else does without
+
     with Repo(str(folder)) as repo:
         config: Any = repo.config  # DVC has no types for it
         with config.edit("local") as local:

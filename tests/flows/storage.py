@@ -40,6 +40,11 @@ class Postgres:
         """As on a machine that restarts: connections are cut."""
         self.run("pg_ctl", "stop", "-w", "-D", "data", "-m", "fast")
 
+    def dump(self, name: str) -> str:
+        """All of a database as SQL."""
+        command = [str(self.programs / "pg_dump"), f"{self.url}/{name}"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
     def run(self, program: str, *args: str) -> None:
         become = ["setpriv", f"--reuid={self.user}", "--clear-groups"] if self.user else []
         subprocess.run(

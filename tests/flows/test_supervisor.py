@@ -49,7 +49,7 @@ def test_who_asks_while_a_server_is_started_again_waits_and_gets_an_answer(
     first = _get(url)
     os.kill(int(first), 9)
     _wait(lambda: service.process is not None and service.process.poll() is not None)
-    assert supervisor.watch() == []
+    _wait(lambda: supervisor.watch() == [] and service.process is not None)
     second = _get(url)
     assert second != first
     assert running_state(supervisor.root) is not None

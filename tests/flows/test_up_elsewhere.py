@@ -100,24 +100,17 @@ def test_who_has_no_credentials_gets_401_from_all_three(
     wait_for(lambda: "model    http" in up.log, 30)
     assert httpx.get(f"{state['model_server']}/health", timeout=60).json()["version"] == "1"
     wrong = base64.b64encode(f"{USER}:{PASSWORD}x".encode()).decode()
+    basic, bearer = (f"Basic {PAIR}", f"Basic {wrong}"), (f"Bearer {KEY}", "Bearer another")
     asked = {
-        f"{state['prefect']}/api/admin/version": ("GET", f"Basic {PAIR}"),
-        f"{state['prefect']}/api/flow_runs/filter": ("POST", f"Basic {PAIR}"),
-        f"{state['mlflow']}/": ("GET", f"Basic {PAIR}"),
-        f"{state['mlflow']}/api/2.0/mlflow/experiments/get?experiment_id=0": (
-            "GET",
-            f"Basic {PAIR}",
-        ),
-        f"{state['mlflow']}/api/2.0/mlflow-artifacts/artifacts": ("GET", f"Basic {PAIR}"),
-        f"{state['model_server']}/v1/models": ("GET", f"Bearer {KEY}"),
+        f"{state['prefect']}/api/admin/version": ("GET", *basic),
+        f"{state['prefect']}/api/flow_runs/filter": ("POST", *basic),
+        f"{state['mlflow']}/": ("GET", *basic),
+        f"{state['mlflow']}/api/2.0/mlflow/experiments/get?experiment_id=0": ("GET", *basic),
+        f"{state['mlflow']}/api/2.0/mlflow-artifacts/artifacts": ("GET", *basic),
+        f"{state['model_server']}/v1/models": ("GET", *bearer),
     }
-    for url, (method, right) in asked.items():
-        given: tuple[dict[str, str], ...] = (
-            {},
-            {"Authorization": f"Basic {wrong}"},
-            {"Authorization": "Bearer nothing"},
-        )
-        for headers in given:
+    for url, (method, right, other) in asked.items():
+        for headers in ({}, {"Authorization": other}):
             assert httpx.request(method, url, headers=headers).status_code == 401, url
         answer = httpx.request(method, url, headers={"Authorization": right}, json={})
         assert answer.status_code == 200, (url, answer.text)
@@ -127,6 +120,7 @@ def test_a_run_goes_on_while_postgresql_restarts(
     up: Up, client: SyncPrefectClient, database: Postgres, credentials: None
 ) -> None:
     run = start_waiting(up, client)
+    assert _places_of_secrets(up.folder) == []  # of the worktree and the records on their way, too
     database.stop()
     time.sleep(3)
     database.start()
@@ -189,9 +183,13 @@ def test_a_shell_that_sources_the_env_file_is_let_in(up: Up) -> None:
 
 
 def test_no_secret_is_on_a_command_line_or_written_anywhere(
-    up: Up, storage: dict[str, str]
+    up: Up, storage: dict[str, str], database: Postgres
 ) -> None:
     assert _places_of_secrets(up.folder) == []
+    for name in ("prefect", "mlflow"):
+        dump = database.dump(name)
+        assert "CREATE TABLE" in dump
+        assert not [secret for secret in SECRETS if secret in dump], name
     lines = [" ".join(process.cmdline()) for process in up.processes()]
     assert len(lines) >= 5
     assert not [line for line in lines for secret in SECRETS if secret in line]
@@ -228,7 +226,7 @@ def _places_of_secrets(folder: Path) -> list[tuple[str, str]]:
             continue
         content = path.read_bytes()
         found += [(str(path), secret) for secret in SECRETS if secret.encode() in content]
-    assert len(files) > 10
+    assert files
     return found
 
 

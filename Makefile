@@ -11,12 +11,18 @@ export DVC_NO_ANALYTICS := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test check up down clean
+.PHONY: help setup system repro test check up down clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 setup: .venv/.run ## make .venv and install the project into it
+
+system: ## install what tests use of the system's packages (PostgreSQL, Chromium), by apt where it can
+	@have() { compgen -G '/usr/lib/postgresql/*/bin/initdb' && command -v chromium; } >/dev/null; \
+	have || { apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql chromium >/dev/null; }; \
+	have || echo 'no PostgreSQL or no Chromium, and apt-get could not install it: some tests are skipped'
 
 repro: .venv/.run ## run the whole chain, from raw text to a registered model
 	@dvc repro
@@ -28,7 +34,7 @@ test: .venv/.dev ## run everything that CI runs: lint, types, layers, tests, the
 	@lint-imports
 	@pytest
 
-up: .venv/.run ## start the Prefect and MLflow servers and the deployments; Ctrl-C stops them
+up: .venv/.run ## start Prefect, MLflow, the deployments and the champion's model server; Ctrl-C stops them
 	@python -m flows.up
 
 down: .venv/.run ## stop what `make up` started

@@ -125,9 +125,9 @@ class Servers:
         }
 
     def model_server_environment(self) -> dict[str, str]:
-        """The model server's: where the registry is, and what it asks for."""
+        """The model server's: where registry and weights are, and what it asks for."""
         return {
-            **_inherited(os.environ, aws=False),
+            **_inherited(os.environ, aws=bool(self.settings.dvc_remote)),
             **self.client_environment(),
             "LLM_HOST": self.settings.host,
             "LLM_SERVE_PORT": str(self.settings.serve_port),

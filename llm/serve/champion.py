@@ -6,15 +6,11 @@ nothing that lies in the registry is imported or unpickled.
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 
-from mlflow.artifacts import download_artifacts
-from mlflow.exceptions import MlflowException
-
-from llm.config.base import read_yaml
-from llm.errors import LLMError, TrackingError
+from llm.errors import LLMError
 from llm.inference.engine import Engine
 from llm.registry.versions import CHAMPION, Registry, Version
+from llm.registry.weights import model_folder
 
 logger = logging.getLogger(__name__)
 
@@ -73,14 +69,3 @@ class Champion:
         if problem != self.problem:
             logger.error("error: %s; serving %s as before", problem, self.served.name)
         self.problem = problem
-
-
-def model_folder(registry: Registry, version: Version) -> Path:
-    """The version's Hugging Face folder on this machine."""
-    try:
-        uri = registry.client.get_model_version_download_uri(version.name, version.number)
-        logged = Path(download_artifacts(uri, tracking_uri=registry.uri))
-    except (MlflowException, OSError) as error:
-        raise TrackingError(f"{registry.uri} does not give {version.uri}: {error}") from error
-    flavor = read_yaml(logged / "MLmodel")["flavors"]["python_function"]
-    return logged / flavor["artifacts"]["model"]["path"]

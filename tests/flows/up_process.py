@@ -133,7 +133,12 @@ def start_waiting(up: Up, client: SyncPrefectClient) -> FlowRun:
     values = read_yaml(up.folder / "params.yaml")
     values["pretrain"]["seed"] = next(WAITING)  # each once: DVC caches
     run = start(client, {"params": values})
-    wait_for(lambda: any("tick 2" in line for line in log_of(client, run)), 90)
+
+    def ticks() -> bool:
+        assert client.read_flow_run(run.id).state_type not in FINAL, log_of(client, run)
+        return any("tick 2" in line for line in log_of(client, run))
+
+    wait_for(ticks, 120)
     return run
 
 

@@ -17,7 +17,8 @@ from llm.config.align import SamplingConfig
 from llm.errors import ConfigError
 from llm.inference.engine import Engine
 from llm.registry.versions import Version
-from llm.serve.champion import Champion, model_folder
+from llm.registry.weights import model_folder
+from llm.serve.champion import Champion
 from llm.serve.server import MAX_BODY, MAX_WAITING, read_access
 from tests.conftest import ROOT
 from tests.serve.conftest import Versions

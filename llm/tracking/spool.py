@@ -117,12 +117,14 @@ def recording_pipeline(
 ) -> Iterator[Recorder]:
     """Record the pipeline run itself, of which the stages' runs are children.
 
-    Under plain `dvc repro` nothing calls this: the sender then opens a parent by itself.
+    It is tagged with the project's folder, since an MLflow may serve many. Under plain
+    `dvc repro` nothing calls this: the sender then opens a parent by itself.
     """
     if not tracking_is_on():
         yield Recorder(None)
         return
     open_pipeline(pipeline)
+    tags = {"project": str(Path.cwd()), **tags}
     with _events(pipeline / PIPELINE_FILE, name, params, tags) as recorder:
         start_sender(pipeline)
         yield recorder

@@ -5,14 +5,16 @@ import shlex
 import socket
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from flows.settings import SECRET_VARIABLES, Settings, read_settings
-from llm.listening import url_of
+from llm.listening import WILDCARDS, url_of
 
 AWS = "AWS_"
+INTERNET = (socket.AF_INET, socket.AF_INET6)
 ARTIFACTS_THROUGH_MLFLOW = "mlflow-artifacts:/"
 
 
@@ -66,6 +68,7 @@ class Servers:
             "PREFECT_HOME": str(self.work / "prefect"),
             "PREFECT_API_URL": f"{self.prefect_url}/api",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
             "PREFECT_SERVER_DATABASE_TIMEOUT": "60",  # seconds
             "DO_NOT_TRACK": "true",
         }
@@ -107,7 +110,7 @@ class Servers:
             }
         if not given.is_loopback:
             names = _names(given.host)
-            hosts = ",".join(f"{name},{name}:*" for name in names)
+            hosts = ",".join(f"{name},{name}:{given.mlflow_port}" for name in names)
             origins = ",".join(f"http://{name}:{given.mlflow_port}" for name in names)
             environment.setdefault("MLFLOW_SERVER_ALLOWED_HOSTS", hosts)
             environment.setdefault("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", origins)
@@ -166,8 +169,9 @@ def _driven_by(driver: str, url: str) -> str:
 
 
 def _names(host: str) -> list[str]:
-    """By which names other machines may reach this one."""
+    """By which names and addresses other machines may reach this one, as in a URL."""
     names = ["localhost", "127.0.0.1", host, socket.gethostname(), socket.getfqdn()]
-    with suppress(OSError):  # a name that resolves to nothing
-        names += socket.gethostbyname_ex(socket.gethostname())[2]
-    return list(dict.fromkeys(name for name in names if name not in ("0.0.0.0", "::")))
+    for addresses in psutil.net_if_addrs().values():
+        names += [each.address for each in addresses if each.family in INTERNET]
+    names = [f"[{name}]" if ":" in name else name for name in names if name not in WILDCARDS]
+    return list(dict.fromkeys(names))

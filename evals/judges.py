@@ -15,16 +15,23 @@ from pathlib import Path
 from string import Template
 from typing import Literal, Protocol
 
-from openai import OpenAI, OpenAIError
+from openai import (
+    APIConnectionError,
+    InternalServerError,
+    OpenAI,
+    OpenAIError,
+    RateLimitError,
+)
 
 from llm.align.reward import RewardScorer
 from llm.config.evaluation import JudgeConfig
-from llm.errors import ConfigError, EvaluationError
+from llm.errors import ConfigError, EvaluationError, UnreachableError
 from llm.files import read_jsonl, read_text
 from llm.tokenizer.chat import Message
 
 RUBRIC = Path(__file__).parent / "rubrics" / "pairwise.md"
 API_KEY = "OPENAI_API_KEY"
+PASSING = (APIConnectionError, InternalServerError, RateLimitError)  # a timeout is the first
 
 Winner = Literal["first", "second", "tie", "unparsed"]
 WINNERS: dict[str, Winner] = {"A": "first", "B": "second", "tie": "tie"}
@@ -119,7 +126,8 @@ class EndpointJudge:
                 max_tokens=self.config.reply_tokens,
             )
         except OpenAIError as error:
-            raise EvaluationError(
+            kind = UnreachableError if isinstance(error, PASSING) else EvaluationError
+            raise kind(
                 f"judge.base_url={self.config.base_url}, judge.model={self.config.model}: {error} "
                 f"(after {self.config.retries} retries); is the endpoint up, and does it know the "
                 f"key in {API_KEY}?"

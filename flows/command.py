@@ -24,11 +24,23 @@ GRACE_S = 20.0  # from SIGTERM to SIGKILL: training saves a checkpoint; Prefect 
 TAIL_LINES = 20
 
 _live: set[int] = set()
+_ended: set[int] = set()  # those of `_live` that we were told to end
 _live_lock = threading.Lock()
 
 
 class CommandError(Exception):
     """A command that did not end well; the message has its last lines."""
+
+    def __init__(self, message: str, code: int, *, ended_by_us: bool = False) -> None:
+        super().__init__(message)
+        self.code = code  # its exit code; negative for the signal that ended it; 0: did not begin
+        self.ended_by_us = ended_by_us  # by a timeout or a cancellation
+
+    @property
+    def signal(self) -> int | None:
+        """The signal that ended the command, or what it waited for, as shells report that."""
+        number = -self.code if self.code < 0 else self.code - 128
+        return number if 0 < number < signal.NSIG else None
 
 
 def run_command(
@@ -37,26 +49,32 @@ def run_command(
     environment: Mapping[str, str],
     on_line: Callable[[str], None],
     timeout_s: float | None = None,
+    ending: threading.Event | None = None,
 ) -> None:
-    """Run in `folder`, hand on each line of output; CommandError unless it exits with 0."""
-    process = subprocess.Popen(
-        [sys.executable, str(tied.__file__), *command],
-        cwd=folder,
-        env={**os.environ, **environment},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
+    """Run in `folder`, hand on each line of output; CommandError unless it exits with 0.
+
+    Once `ending` is set no command begins, so that `end_live` after it ends them all.
+    """
+    with _live_lock:
+        if ending is not None and ending.is_set():
+            raise CommandError(f"`{' '.join(command)}` did not begin", 0, ended_by_us=True)
+        process = subprocess.Popen(
+            [sys.executable, str(tied.__file__), *command],
+            cwd=folder,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        _live.add(process.pid)
     assert process.stdout is not None
     expired = threading.Event()
     timer = threading.Timer(timeout_s or 0, _expire, [process.pid, expired])
     # a child that outlives the command would hold the pipe open, and us reading
     ender = threading.Thread(target=_end_rest, args=[process], daemon=True)
-    with _live_lock:
-        _live.add(process.pid)
     try:
         if timeout_s is not None:
             timer.start()
@@ -73,16 +91,20 @@ def run_command(
         ender.join()
         with _live_lock:
             _live.discard(process.pid)
+            ended = process.pid in _ended
+            _ended.discard(process.pid)
     if expired.is_set():
-        raise CommandError(f"`{' '.join(command)}` did not end within {timeout_s:g} s; ended")
+        message = f"`{' '.join(command)}` did not end within {timeout_s:g} s; ended"
+        raise CommandError(message, code, ended_by_us=True)
     if code:
-        raise CommandError(_describe(command, code, tail))
+        raise CommandError(_describe(command, code, tail), code, ended_by_us=ended)
 
 
 def end_live() -> None:
     """End every command that runs in this process, in whichever thread."""
     with _live_lock:
         groups = list(_live)
+        _ended.update(groups)
     end_groups(groups)
 
 

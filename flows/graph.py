@@ -1,5 +1,6 @@
 """The DVC graph as the flows drive it: which stage needs which, in an order that works."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -19,20 +20,41 @@ class Graph:
 
     needs: dict[str, list[str]]
 
-    def upto(self, stage: str | None) -> Self:
-        """The stage and all that it needs; everything for None."""
-        if stage is None:
+    def upto(self, last: str | None) -> Self:
+        """A stage, or the stages of a group, and all that they need; everything for None."""
+        if last is None:
             return self
-        if stage not in self.needs:
-            raise ConfigError(f"upto={stage!r}: no such stage; there are {', '.join(self.needs)}")
-        wanted, pending = set(), [stage]
+        ends = [stage for stage in GROUPS.get(last, (last,)) if stage in self.needs]
+        if not ends:
+            names = (*GROUPS, *self.needs)
+            raise ConfigError(
+                f"upto={last!r}: no such stage or group; there are {', '.join(names)}"
+            )
+        return self.with_needs(ends)
+
+    def with_needs(self, ends: Iterable[str]) -> Self:
+        """The stages in `ends` and all that they need."""
+        wanted, pending = set(), list(ends)
         while pending:
             name = pending.pop()
             if name not in wanted:
                 wanted.add(name)
                 pending += self.needs[name]
-        kept = {name: needs for name, needs in self.needs.items() if name in wanted}
-        return type(self)(kept)
+        return type(self)({name: needs for name, needs in self.needs.items() if name in wanted})
+
+    def only(self, stages: Sequence[str]) -> Self:
+        """The stages and all that they need; ConfigError where another one would lie in between."""
+        if unknown := [stage for stage in stages if stage not in self.needs]:
+            raise ConfigError(f"only={unknown}: no such stage; there are {', '.join(self.needs)}")
+        kept = self.with_needs(stages)
+        for stage in kept.needs:
+            after = sorted(set(kept.with_needs([stage]).needs) & set(stages))
+            if stage not in stages and after:
+                raise ConfigError(
+                    f"only={list(stages)}: {stage} reads what {', '.join(after)} makes and is read by "
+                    "what follows; add it to `only`"
+                )
+        return kept
 
     def group(self, name: str) -> dict[str, list[str]]:
         """The stages of one sub-flow, and what they need of each other."""

@@ -1,154 +1,76 @@
-"""The whole chain as a flow: sub-flows corpus, training and evaluation over the DVC graph.
+"""The whole chain as a flow, and its parts up to the end of a group of stages.
 
     PREFECT_API_URL=… prefect deployment run build-llm/default --param preset=smoke
 
-Each run works in a git worktree of its own (flows/worktree.py) and is one parent run in
-MLflow with the stages as its children. Plain `dvc repro` does the same work without Prefect.
+What they do is in flows/build.py. Plain `dvc repro` does the same work without Prefect.
 """
 
-import os
-import shutil
-from pathlib import Path
-from typing import Annotated, Any
+import inspect
+from typing import Any
 
-from prefect import Flow, flow, get_run_logger
-from prefect.futures import PrefectFuture, wait
-from prefect.runtime import flow_run
-from prefect.task_runners import ThreadPoolTaskRunner
-from pydantic import Field, PositiveFloat, PositiveInt
+from prefect import Flow, flow
 
-from flows.alive import alive
-from flows.command import end_live
-from flows.graph import read_graph
-from flows.stage import Run, run_stage
-from flows.worktree import Worktree, git, worktree
-from llm.config.base import read_yaml
-from llm.config.params import Params
-from llm.config.presets import apply_preset, apply_values
-from llm.errors import ConfigError
-from llm.files import read_text, write_text
-from llm.tracking.spool import recording_pipeline, tracking_is_on, tracking_uri
-
-Needs = dict[str, list[str]]  # stage -> the stages before it, in an order that works
+from flows.build import build
+from flows.form import (
+    ALL_STAGES,
+    NO_OVERRIDES,
+    FormParams,
+    Only,
+    Overrides,
+    Preset,
+    Request,
+    StagesAtOnce,
+    StageTimeout,
+    Upto,
+)
 
 
-@flow(name="corpus", flow_run_name="corpus")
-def corpus(needs: Needs, run: Run) -> None:
-    """Raw text to token shards."""
-    run_stages(needs, run)
-
-
-@flow(name="training", flow_run_name="training")
-def training(needs: Needs, run: Run) -> None:
-    """Token shards to the aligned model."""
-    run_stages(needs, run)
-
-
-@flow(name="evaluation", flow_run_name="evaluation")
-def evaluation(needs: Needs, run: Run) -> None:
-    """Models to scores, report and registry."""
-    run_stages(needs, run)
-
-
-SUBFLOWS: tuple[Flow[Any, None], ...] = (corpus, training, evaluation)
-
-
-@flow(name="build-llm")
+@flow(name="build-llm", description="Raw text to a registered model.")
 def build_llm(
-    preset: Annotated[str | None, Field(description="A file of presets/, e.g. smoke")] = None,
-    params: Annotated[
-        Params | None, Field(description="All of params.yaml, instead of what is committed")
-    ] = None,
-    upto: Annotated[str | None, Field(description="Last stage to make; all by default")] = None,
-    stages_at_once: Annotated[PositiveInt, Field(description="Independent stages overlap")] = 2,
-    stage_timeout_s: Annotated[PositiveFloat | None, Field(description="Per stage")] = None,
+    preset: Preset = None,
+    overrides: Overrides = NO_OVERRIDES,
+    upto: Upto = None,
+    only: Only = ALL_STAGES,
+    stages_at_once: StagesAtOnce = 2,
+    stage_timeout_s: StageTimeout = None,
+    params: FormParams = None,  # the form is as long as it is: last
 ) -> None:
-    """Raw text to a registered model, in a worktree of its own, recorded in Prefect and MLflow."""
-    root = Path.cwd()
-    name, run_id = str(flow_run.name), str(flow_run.id)
-    _check_choice(preset, params)
-    with alive(root, run_id), worktree(root, name, run_id) as tree:
-        _announce(root, tree)
-        _write_params(tree, preset, params)
-        graph = read_graph(tree.folder).upto(upto)
-        spool = root / ".llm" / "tracking" / f"flow-{run_id}-{flow_run.run_count}"
-        environment = _environment(spool)
-        run = Run(
-            flow_run_id=run_id,
-            folder=tree.folder,
-            environment=environment,
-            stage_timeout_s=stage_timeout_s,
-        )
-        runner: Any = ThreadPoolTaskRunner(max_workers=stages_at_once)  # Prefect's types refuse it
-        values = read_yaml(tree.folder / "params.yaml")
-        tags = {"branch": tree.branch, "prefect_flow_run": run_id, **_commit_tag(tree)}
-        with recording_pipeline(spool, name, values, tags):
-            try:
-                for subflow in SUBFLOWS:
-                    if needs := graph.group(subflow.name):
-                        subflow.with_options(task_runner=runner)(needs, run)
-            finally:
-                _keep_results(tree, name, spool)
+    """Raw text to a registered model, in a worktree of its own, recorded in Prefect and MLflow.
+
+    Args:
+        preset: A file of presets/, applied to the committed params.yaml.
+        overrides: Dotted keys of params.yaml, applied last, e.g. `{"dpo.beta": 0.2}`.
+        upto: The last stage or group to make; the whole chain by default.
+        only: Make these stages alone, even if nothing has changed; what they read comes from
+            the cache.
+        stages_at_once: How many independent stages may overlap.
+        stage_timeout_s: Seconds after which a stage is ended.
+        params: params.yaml. Only what you change here counts, after the preset; the rest stays
+            as committed.
+    """
+    build(Request(preset, params, overrides, upto, only, stages_at_once, stage_timeout_s))
 
 
-def run_stages(needs: Needs, run: Run) -> None:
-    """Run the stages, each once those that it needs are done; raises the first failure."""
-    futures: dict[str, PrefectFuture[Any]] = {}
-    with alive(Path.cwd(), str(flow_run.id)):
-        try:
-            for stage, before in needs.items():
-                ready = [futures[need] for need in before]
-                futures[stage] = run_stage.submit(stage, run, return_state=False, wait_for=ready)
-            wait(list(futures.values()))
-        finally:
-            end_live()  # a cancellation is raised here, while the stages run in threads
-    for future in futures.values():
-        if future.state.is_failed() or future.state.is_crashed():
-            future.result(raise_on_failure=True)
+def _up_to(group: str, what: str) -> Flow[Any, None]:
+    """A flow that makes everything up to the end of a group of stages."""
+
+    def part(
+        preset: Preset = None,
+        overrides: Overrides = NO_OVERRIDES,
+        stages_at_once: StagesAtOnce = 2,
+        stage_timeout_s: StageTimeout = None,
+        params: FormParams = None,
+    ) -> None:
+        asked = Request(preset, params, overrides, group, None, stages_at_once, stage_timeout_s)
+        build(asked)
+
+    part.__name__ = part.__qualname__ = group  # by which a deployment finds it here
+    part.__doc__ = inspect.getdoc(build_llm.fn)  # for the fields' descriptions
+    about = f"{what} Unchanged stages come from the cache."
+    return flow(name=group, description=about)(part)
 
 
-def _check_choice(preset: str | None, params: Params | None) -> None:
-    if preset is not None and params is not None:
-        raise ConfigError(f"preset={preset!r} and params are both given; choose one")
-
-
-def _announce(root: Path, tree: Worktree) -> None:
-    logger = get_run_logger()
-    logger.info("branch %s, in %s", tree.branch, tree.folder)
-    if git(root, "status", "--porcelain"):
-        logger.warning("the checkout has changes that are not committed; this run has them not")
-
-
-def _write_params(tree: Worktree, preset: str | None, params: Params | None) -> None:
-    """Write what was chosen into the worktree's params.yaml, and commit it before anything runs."""
-    path = tree.folder / "params.yaml"
-    if preset is not None:
-        text = apply_preset(read_text(path), preset, tree.folder / "presets")
-    elif params is not None:
-        text = apply_values(read_text(path), params.model_dump(by_alias=True), "params")
-    else:
-        return
-    write_text(path, text)
-    tree.commit(f"params of {tree.branch}")
-
-
-def _environment(spool: Path) -> dict[str, str]:
-    """What makes the stages' records one pipeline run; DVC's caching does not see it."""
-    return {
-        "LLM_PIPELINE": spool.name,
-        "LLM_PIPELINE_PID": str(os.getpid()),
-        "LLM_SPOOL": str(spool.parent),
-        "MLFLOW_TRACKING_URI": tracking_uri(spool),
-    }
-
-
-def _commit_tag(tree: Worktree) -> dict[str, str]:
-    return {"git_commit": git(tree.folder, "rev-parse", "HEAD")}
-
-
-def _keep_results(tree: Worktree, name: str, spool: Path) -> None:
-    """Commit params, dvc.lock and metrics on the run's branch; dvc.lock also to MLflow's sender."""
-    lock = tree.folder / "dvc.lock"
-    if lock.exists() and tracking_is_on():
-        shutil.copy(lock, spool / lock.name)
-    tree.commit(f"results of {name}")
+corpus = _up_to("corpus", "Raw text to token shards.")
+train = _up_to("train", "Raw text to the base model.")
+align = _up_to("align", "Raw text to the aligned model.")
+evaluate = _up_to("evaluate", "Raw text to scores, report and registered version.")

@@ -8,7 +8,6 @@ stays, with the work in progress, so that retrying the run continues in it.
 """
 
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from llm.errors import ConfigError
 from llm.git import git, is_committed, succeeds
-from llm.worktree import share_cache, using_cache
+from llm.worktree import remove_worktree, share_cache, using_cache
 
 IDENTITY = ("-c", "user.name=llm flow", "-c", "user.email=flow@localhost")
 
@@ -37,10 +36,15 @@ class Worktree:
         git(self.folder, *identity, "commit", "--quiet", "--no-verify", "--message", message)
         return True
 
+    def discard(self, root: Path) -> None:
+        """Remove the folder and the branch: a run that was refused before any work leaves nothing."""
+        remove_worktree(root, self.folder)
+        git(root, "branch", "--delete", "--force", self.branch)
+
 
 @contextmanager
-def worktree(root: Path, name: str, run_id: str) -> Iterator[Worktree]:
-    """The worktree of run `name`: new at HEAD, or the one that an earlier attempt left."""
+def worktree(root: Path, name: str, run_id: str, start: str = "HEAD") -> Iterator[Worktree]:
+    """The worktree of run `name`: new at the commit `start`, or the one that an earlier attempt left."""
     if not is_committed(root):
         raise ConfigError(
             f"{root} is not a git repository with a commit; a run builds what is committed: "
@@ -50,13 +54,12 @@ def worktree(root: Path, name: str, run_id: str) -> Iterator[Worktree]:
         re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "run"
     )  # fit for a branch and a folder
     with using_cache(root):
-        tree = _open_worktree(root, name, run_id)
+        tree = _open_worktree(root, name, run_id, start)
         yield tree
-        git(root, "worktree", "remove", "--force", str(tree.folder))
-        shutil.rmtree(tree.folder, ignore_errors=True)  # git leaves what it ignores
+        remove_worktree(root, tree.folder)
 
 
-def _open_worktree(root: Path, name: str, run_id: str) -> Worktree:
+def _open_worktree(root: Path, name: str, run_id: str, start: str) -> Worktree:
     folder = root / ".llm" / "worktrees" / f"{name}-{run_id[:8]}"
     branch = f"run/{name}"
     if folder.exists():
@@ -65,7 +68,7 @@ def _open_worktree(root: Path, name: str, run_id: str) -> Worktree:
         git(root, "worktree", "prune")
         if git(root, "branch", "--list", branch):  # names are drawn at random, and recur
             branch = f"{branch}-{run_id[:8]}"
-        git(root, "worktree", "add", "--quiet", "-b", branch, str(folder), "HEAD")
+        git(root, "worktree", "add", "--quiet", "-b", branch, str(folder), start)
     share_cache(root, folder)
     return Worktree(folder, branch)
 

@@ -21,7 +21,11 @@ class TrainingError(LLMError):
     """Training cannot go on (a loss or gradient norm is not finite)."""
 
 
-class TrackingError(LLMError):
+class UnreachableError(LLMError):
+    """A server does not answer now; the same may go well later (a stage's process exits with 75)."""
+
+
+class TrackingError(UnreachableError):
     """MLflow cannot be reached or lacks what is asked of it."""
 
 

@@ -4,12 +4,18 @@
         main("dedup", run, dedup=DedupConfig)
 
 calls `run(ctx, dedup=...)` and writes the metrics that it returns.
+
+Environment
+    LLM_WORKERS    processes of a map over shards
+    LLM_WORK       folder of the work in progress instead of `<paths.work>/work`, set by flows:
+                   what a run in one worktree left, the next one continues in another
 """
 
 import fcntl
 import hashlib
 import json
 import logging
+import math
 import os
 import resource
 import shutil
@@ -20,17 +26,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from llm.config.base import Section, load_section, read_yaml
 from llm.config.paths import Paths
-from llm.errors import ConfigError, LLMError
+from llm.errors import ConfigError, LLMError, UnreachableError
 from llm.files import fingerprint, is_disk_full, write_json
 from llm.tied import EXIT_TERMINATED, tie_to_parent
 from llm.tracking.spool import Recorder, flatten, recording
 
 PARAMS = Path("params.yaml")
 GRAPH = Path("dvc.yaml")
+SHARED_WORK = "LLM_WORK"
 LOCK_WAIT_S = 60
 
 logger = logging.getLogger(__name__)
@@ -56,7 +63,10 @@ class Context:
 
 
 def main(name: str, run: Callable[..., dict[str, Any]], **sections: type[Section]) -> None:
-    """Run a stage as its own process and exit: 0 done, 1 a person's error, 143 terminated."""
+    """Run a stage as its own process and exit.
+
+    0 done, 1 a person's error, 75 a server did not answer (try again later), 143 terminated.
+    """
     first = os.environ.get("RANK", "0") == "0"  # the other ranks would say the same
     level = logging.INFO if first else logging.WARNING
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr)
@@ -73,7 +83,7 @@ def main(name: str, run: Callable[..., dict[str, Any]], **sections: type[Section
             _run_recorded(name, run, paths, configs)
     except LLMError as error:
         logger.error("error: %s: %s", name, error)
-        sys.exit(1)
+        sys.exit(os.EX_TEMPFAIL if isinstance(error, UnreachableError) else 1)
     except Exception as error:
         if not is_disk_full(error):
             raise
@@ -98,7 +108,8 @@ def work_folder(name: str, paths: Paths, configs: Mapping[str, Section]) -> Path
         if not Path(dep).exists():
             raise ConfigError(f"{dep} does not exist; run `dvc repro {name}`, which makes it first")
         digest.update(f"{dep}={fingerprint(Path(dep))};".encode())
-    return Path(paths.work) / "work" / f"{name}-{digest.hexdigest()[:16]}"
+    parent = Path(os.environ.get(SHARED_WORK) or Path(paths.work) / "work")
+    return parent / f"{name}-{digest.hexdigest()[:16]}"
 
 
 def stage_deps(name: str, paths: Paths) -> list[str]:
@@ -107,6 +118,44 @@ def stage_deps(name: str, paths: Paths) -> list[str]:
     for key, value in paths.model_dump().items():
         deps = [dep.replace(f"${{paths.{key}}}", value) for dep in deps]
     return deps
+
+
+@contextmanager
+def exclusive(
+    path: Path, wait_s: float = math.inf, on_wait: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """Hold the lock file at `path`, which goes at the end; LLMError after waiting `wait_s` seconds.
+
+    The wait is for a former process that is still saving, or for another run's same work.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + wait_s
+    waited = False
+    while True:
+        with path.open("a") as file:
+            if _is_locked(file, path):
+                try:
+                    yield
+                finally:
+                    path.unlink(missing_ok=True)
+                return
+        if not waited:
+            waited = True
+            on_wait()
+        if time.monotonic() > deadline:
+            raise LLMError(
+                f"another process runs this stage here (it holds {path}); wait for it or end it"
+            )
+        time.sleep(0.2)
+
+
+def _is_locked(file: IO[str], path: Path) -> bool:
+    """Whether we have got the lock, and of the file that lies at `path` still."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except (BlockingIOError, FileNotFoundError):
+        return False
 
 
 def worker_count() -> int:
@@ -121,8 +170,9 @@ def _run_recorded(
     name: str, run: Callable[..., dict[str, Any]], paths: Paths, configs: Mapping[str, Section]
 ) -> None:
     """Rank 0's half: lock, record, run, write metrics and timings, forget the work in progress."""
-    with _only_one(name, paths):
-        work = work_folder(name, paths, configs)
+    work = work_folder(name, paths, configs)
+    outs_lock = Path(paths.work) / "locks" / f"{name}.lock"
+    with exclusive(outs_lock, LOCK_WAIT_S), exclusive(Path(f"{work}.lock"), LOCK_WAIT_S):
         params = {key: config.model_dump(by_alias=True) for key, config in configs.items()}
         started = time.monotonic()
         with recording(name, Path(paths.work), params, stage_deps(name, paths)) as recorder:
@@ -132,8 +182,14 @@ def _run_recorded(
             write_json(paths.metric(name), metrics)
             write_json(paths.timing(name), ctx.timings)
             _record_results(recorder, metrics, ctx.timings)
-        for old in work.parent.glob(f"{name}-*"):  # this one, and those of former params
-            shutil.rmtree(old, ignore_errors=True)
+        _forget(name, work)
+
+
+def _forget(name: str, work: Path) -> None:
+    """Remove the work in progress, and that of former params; among several runs, only our own."""
+    shared = SHARED_WORK in os.environ
+    for done in [work] if shared else work.parent.glob(f"{name}-*"):
+        shutil.rmtree(done, ignore_errors=True)
 
 
 def _record_results(recorder: Recorder, metrics: dict[str, Any], timings: dict[str, float]) -> None:
@@ -183,23 +239,3 @@ def _relaunch_under_torchrun(configs: Mapping[str, Section]) -> None:
 def _terminate(signum: int, frame: Any) -> None:
     """SIGTERM unwinds like an exit, so that temporary files go; training overrides it to save first."""
     sys.exit(EXIT_TERMINATED)
-
-
-@contextmanager
-def _only_one(name: str, paths: Paths) -> Iterator[None]:
-    """Hold the stage's lock file; wait a while for a former process that is still saving."""
-    path = Path(paths.work) / "locks" / f"{name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        deadline = time.monotonic() + LOCK_WAIT_S
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise LLMError(
-                        f"another process runs this stage here (it holds {path}); wait for it or end it"
-                    ) from None
-                time.sleep(0.2)
-        yield

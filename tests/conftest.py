@@ -3,6 +3,8 @@
 import os
 
 os.environ |= {
+    # processes that tests start in other folders run this checkout's code
+    "PYTHONPATH": os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
     "LLM_TRACKING": "off",  # stage processes that tests start record nothing
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",

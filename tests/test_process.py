@@ -11,10 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from llm import process
 from llm.config.paths import Paths
 from llm.errors import ConfigError, LLMError
-from llm.process import stage_deps, worker_count
+from llm.process import exclusive, stage_deps, worker_count
 from tests.conftest import ROOT
 
 STAGE = """
@@ -127,18 +126,45 @@ def test_a_stage_ends_with_its_parent(project: Path) -> None:
     assert psutil.wait_procs([child], timeout=20)[0] == [child]
 
 
-def test_only_one_process_runs_a_stage(tmp_path: Path, paths: Paths, monkeypatch) -> None:
-    monkeypatch.setattr(process, "LOCK_WAIT_S", 0.3)
-    with process._only_one("extract", paths):
-        with process._only_one("filter", paths):
+def test_a_lock_is_held_by_one_and_leaves_no_file(tmp_path: Path) -> None:
+    waits: list[str] = []
+    with exclusive(tmp_path / "extract.lock"):
+        with exclusive(tmp_path / "filter.lock"):
             pass
         with (
             pytest.raises(LLMError, match="another process runs this stage"),
-            process._only_one("extract", paths),
+            exclusive(tmp_path / "extract.lock", 0.3, lambda: waits.append("once")),
         ):
             pass
-    with process._only_one("extract", paths):
+    assert waits == ["once"]
+    with exclusive(tmp_path / "extract.lock", 0.3):
         pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_work_in_progress_of_other_runs_is_left_alone_where_runs_share_it(
+    project: Path, monkeypatch
+) -> None:
+    (project / ".llm" / "work" / "extract-former").mkdir(parents=True)
+    (project / "shared" / "extract-other").mkdir(parents=True)
+    monkeypatch.setenv("LLM_WORK", str(project / "shared"))
+    assert start(project).wait(timeout=60) == 0
+    assert (project / "started").read_text().startswith(str(project / "shared" / "extract-"))
+    assert [path.name for path in (project / "shared").iterdir()] == ["extract-other"]
+    monkeypatch.delenv("LLM_WORK")
+    assert start(project).wait(timeout=60) == 0
+    assert not list((project / ".llm" / "work").iterdir())
+
+
+def test_what_may_go_well_later_exits_75(project: Path) -> None:
+    toy = STAGE.replace(
+        "    time.sleep", '    raise TrackingError("MLflow is away")\n    time.sleep'
+    )
+    toy = toy.replace("import time", "import time\nfrom llm.errors import TrackingError", 1)
+    (project / "toy.py").write_text(toy)
+    stage = start(project)
+    assert stage.communicate(timeout=60)[1] == "error: extract: MLflow is away\n"
+    assert stage.returncode == os.EX_TEMPFAIL == 75
 
 
 def test_deps_have_their_paths_filled_in(paths: Paths, monkeypatch) -> None:

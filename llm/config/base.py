@@ -19,11 +19,15 @@ from llm.errors import ConfigError
 class Section(BaseModel):
     """One params.yaml section: immutable, no unknown keys, no coercion, no defaults.
 
-    A field's docstring is its description in the flows' form.
+    In the flows' form a field is titled by its key and described by its docstring.
     """
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        use_attribute_docstrings=True,
+        field_title_generator=lambda name, field: field.alias or name,
     )
 
 

@@ -52,7 +52,7 @@ def apply_overrides(text: str, overrides: Mapping[str, Any]) -> str:
 
     ConfigError lists every key that there is not, with the nearest, or every bad value.
     """
-    known = list(_dotted(YAML(typ="safe").load(text)))
+    known = list(_every_key(YAML(typ="safe").load(text)))
     if unknown := [key for key in overrides if key not in known]:
         raise ConfigError("\n".join(_unknown(key, known) for key in unknown))
     nested: dict[str, Any] = {}
@@ -80,12 +80,21 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, An
     return found
 
 
-def _dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values under dotted keys, as `apply_overrides` takes them; lists are values."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        nested = isinstance(value, Mapping)
+        flat |= dotted(value, f"{prefix}{key}.") if nested else {prefix + key: value}
+    return flat
+
+
+def _every_key(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     """Every key of nested values; a section's own key as well."""
     for key, value in values.items():
         yield prefix + key
         if isinstance(value, Mapping):
-            yield from _dotted(value, f"{prefix}{key}.")
+            yield from _every_key(value, f"{prefix}{key}.")
 
 
 def _unknown(key: str, known: list[str]) -> str:

@@ -10,8 +10,8 @@ GROUPS = {
         "tokenizer",
         "tokenize",
     ),
-    "train": ("pretrain",),
-    "align": ("instructions", "sft", "preferences", "reward", "dpo"),
+    "train": ("pretrain", "instructions"),  # one beside the other: neither needs the other
+    "align": ("sft", "preferences", "reward", "dpo"),
     "evaluate": ("benchmark", "judge", "report", "register"),
 }
 STAGES = tuple(stage for stages in GROUPS.values() for stage in stages)

@@ -55,7 +55,7 @@ def read_facts(paths: Paths) -> Facts:
         paths=paths,
         metrics={stage: read_json(paths.metric(stage)) for stage in STAGES},
         timings={stage: read_json(paths.timing(stage)) for stage in STAGES},
-        curves={stage: _read_curve(paths, stage) for stage in TRAINED},
+        curves={stage: read_curve(paths, stage) for stage in TRAINED},
         benchmark={
             model: read_json(paths.stage("benchmark") / f"{model}.json")["tasks"]
             for model in MODELS
@@ -141,7 +141,8 @@ def samples(facts: Facts, per_kind: int) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def _read_curve(paths: Paths, stage: str) -> Curve:
+def read_curve(paths: Paths, stage: str) -> Curve:
+    """A training stage's curve; DataError when it is missing or malformed."""
     path = paths.plot(stage)
     rows = list(csv.DictReader(read_text(path).splitlines()))
     if not rows:

@@ -226,7 +226,7 @@ def _check(version_uri: str) -> None:
     """The stored version loads and answers."""
     answers = mlflow.pyfunc.load_model(version_uri).predict(EXAMPLE)
     if len(answers) != len(EXAMPLE) or not all(isinstance(answer, str) for answer in answers):
-        raise TrackingError(f"{version_uri} loads but answers {answers!r}; it gets no alias")
+        raise DataError(f"{version_uri} loads but answers {answers!r}; it gets no alias")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from llm.config.evaluation import JudgeConfig
 from llm.config.paths import Paths
 from llm.data.conversations import Conversation, read_conversations
 from llm.data.pairs import Pair
-from llm.errors import ConfigError, EvaluationError
+from llm.errors import ConfigError, EvaluationError, LLMError, UnreachableError
 from llm.files import fingerprint, read_jsonl
 from llm.process import Context
 
@@ -238,13 +238,21 @@ def test_a_failing_request_is_tried_again(endpoint, tmp_path: Path, key: None) -
     assert [verdict.winner for verdict in verdicts] == ["tie", "tie"]
 
 
-@pytest.mark.parametrize("status", [401, 404, 500])
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (401, EvaluationError),
+        (404, EvaluationError),
+        (429, UnreachableError),
+        (500, UnreachableError),
+    ],
+)
 def test_an_endpoint_that_refuses_ends_the_stage_with_its_address(
-    endpoint, tmp_path: Path, key: None, status: int
+    endpoint, tmp_path: Path, key: None, status: int, kind: type[LLMError]
 ) -> None:
     with (
         endpoint(lambda *shown: status) as server,
-        pytest.raises(EvaluationError, match=f"judge.base_url={server.base_url}"),
+        pytest.raises(kind, match=f"judge.base_url={server.base_url}"),
     ):
         judge_at(server.base_url, tmp_path).compare(QUESTIONS)
 

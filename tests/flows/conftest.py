@@ -3,20 +3,26 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from tests.flows.up_process import running_up
 
 ROOT = Path(__file__).parents[2]
 
 STAGE = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 from llm.config.base import read_yaml
 from llm.files import write_json, write_text
 from llm.tracking.spool import recording
 
-FAIL, SLEEP = 13, 99
+FAIL, WAIT, DIE_ONCE, SLEEP = 13, 50, 66, 99
+checkout = Path.cwd().parents[2]  # of the run whose worktree this is
 
 name = sys.argv[1]
 seed = read_yaml(Path("params.yaml"))["pretrain"]["seed"] if name == "pretrain" else 0
@@ -26,13 +32,21 @@ with recording(name, Path(".llm"), {name: {"seed": seed}}, []) as recorder:
         raise SystemExit("no such luck")
     if seed == SLEEP:
         time.sleep(600)
+    while seed == WAIT and not (checkout / "go").exists():
+        time.sleep(0.1)
+    if seed == DIE_ONCE and not Path("died").exists():
+        Path("died").touch()
+        os.kill(os.getpid(), 9)
     if name in ("pretrain", "instructions"):  # each waits until the other runs as well
         Path(f"{name}.begun").touch()
         deadline = time.monotonic() + 60
-        while not (Path("pretrain.begun").exists() and Path("instructions.begun").exists()):
+        both = ("pretrain", "instructions")
+        while not all(Path(f"{each}.begun").exists() or Path("data", each).exists() for each in both):
             assert time.monotonic() < deadline, "the other stage does not run beside this one"
             time.sleep(0.1)
-    write_text(Path("data") / name, f"{name} {seed}")
+    words = checkout / "words"  # in no dep, as the web is in none
+    found = words.read_text() if name == "gather" and words.exists() else ""
+    write_text(Path("data") / name, f"{name} {seed} {found}")
     write_json(Path("metrics") / f"{name}.json", {"seed": seed})
     recorder.log(0, {"seed": seed})
 """
@@ -69,7 +83,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("template")
     (folder / "stage.py").write_text(STAGE)
     (folder / "dvc.yaml").write_text(DVC_YAML)
-    (folder / ".gitignore").write_text(".llm/\n__pycache__/\n/data\n*.begun\n")
+    (folder / ".gitignore").write_text(".llm/\n__pycache__/\n/data\n*.begun\n/died\n/go\n/words\n")
     shutil.copy(ROOT / "params.yaml", folder)
     git(folder, "init", "--quiet")
     subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], cwd=folder, check=True)
@@ -88,3 +102,18 @@ def project(template: Path, tmp_path: Path) -> Path:
 def git(folder: Path, *args: str) -> str:
     done = subprocess.run(["git", *args], cwd=folder, capture_output=True, text=True, check=True)
     return done.stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def served(
+    template: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Path, SyncPrefectClient]]:
+    """The project with its servers running, and a client; at the end nothing is left."""
+    folder = tmp_path_factory.mktemp("served") / "project"
+    git(template, "clone", "--quiet", str(template), str(folder))
+    with (
+        running_up(folder, {}) as up,
+        temporary_settings({PREFECT_API_URL: f"{up.state['prefect']}/api"}),
+        get_client(sync_client=True) as client,
+    ):
+        yield folder, client

@@ -20,7 +20,8 @@ def test_the_graph_is_that_of_dvc_yaml_in_an_order_that_works(project: Path) -> 
     }
     assert graph.upto("pretrain").needs == {"gather": [], "pretrain": ["gather"]}
     assert graph.upto(None) == graph
-    assert graph.group("training") == {"instructions": [], "pretrain": []}
+    assert graph.upto("train").needs.keys() == {"gather", "instructions", "pretrain"}
+    assert graph.group("train") == {"instructions": [], "pretrain": []}
 
 
 def test_every_stage_of_the_project_is_in_a_subflow_that_runs_after_what_it_needs() -> None:
@@ -33,9 +34,20 @@ def test_every_stage_of_the_project_is_in_a_subflow_that_runs_after_what_it_need
             done.add(stage)
 
 
+def test_only_some_stages_is_them_and_what_they_read() -> None:
+    graph = Graph({"gather": [], "pretrain": ["gather"], "sft": ["pretrain"], "dpo": ["sft"]})
+    assert list(graph.only(["sft"]).needs) == ["gather", "pretrain", "sft"]
+    assert list(graph.only(["dpo", "sft"]).needs) == list(graph.needs)
+    with pytest.raises(ConfigError, match=r"sft reads what pretrain makes.*add it to `only`"):
+        graph.only(["pretrain", "dpo"])
+
+
 def test_a_stage_that_is_not_there_is_named(project: Path) -> None:
-    with pytest.raises(ConfigError, match=r"upto='train'.*gather"):
-        Graph({"gather": []}).upto("train")
+    for name in ("trian", "train"):  # the group has no stage there
+        with pytest.raises(ConfigError, match=rf"upto='{name}'.*corpus.*gather"):
+            Graph({"gather": []}).upto(name)
+    with pytest.raises(ConfigError, match=r"only=\['trian'\].*gather"):
+        Graph({"gather": []}).only(["trian"])
     dvc_yaml = project / "dvc.yaml"
     dvc_yaml.write_text(dvc_yaml.read_text() + "  extra:\n    cmd: echo\n")
     with pytest.raises(ConfigError, match=r"stages extra; add them to GROUPS"):

@@ -1,71 +1,43 @@
 """`make up` on loopback: runs asked for there work beside the checkout, are seen, and can be ended."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 from mlflow import MlflowClient
-from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
-from prefect.client.schemas.objects import FlowRun, StateType
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterParentFlowRunId,
+)
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.states import Cancelling, Running
 
 from flows.alive import alive, crash_stale_runs
 from flows.pipeline import build_llm
 from flows.worktree import git
 from llm.config.base import read_yaml
-from llm.tracking.process_id import ProcessId
-from tests.flows.up_process import free_ports
-
-
-@pytest.fixture(scope="module")
-def served(
-    template: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Path, SyncPrefectClient]]:
-    """The project with its servers running, and a client; at the end nothing is left."""
-    folder = tmp_path_factory.mktemp("served") / "project"
-    git(template, "clone", "--quiet", str(template), str(folder))
-    dropped = ("LLM_TRACKING", "LLM_SPOOL", "LLM_PIPELINE", "LLM_PIPELINE_PID", "DVC_EXP_NAME")
-    kept = {key: value for key, value in os.environ.items() if key not in dropped}
-    environment = {**kept, **free_ports()}
-    log = (folder.parent / "up.log").open("w")
-    up = subprocess.Popen(
-        [sys.executable, "-m", "flows.up"], cwd=folder, env=environment, stderr=log
-    )
-    try:
-        _wait(lambda: (folder / ".llm" / "env").exists() or up.poll() is not None, 180)
-        assert up.poll() is None, (folder.parent / "up.log").read_text()
-        state = json.loads((folder / ".llm" / "up.json").read_text())
-        with (
-            temporary_settings({PREFECT_API_URL: f"{state['prefect']}/api"}),
-            get_client(sync_client=True) as client,
-        ):
-            yield folder, client
-    finally:
-        below = psutil.Process(up.pid).children(recursive=True) if up.poll() is None else []
-        up.send_signal(signal.SIGTERM)
-        assert up.wait(timeout=60) == 0
-        log.close()
-    assert not [process for process in below if ProcessId.of(process.pid).born]
-    assert not (folder / ".llm" / "up.json").exists()
+from tests.flows.client import (
+    artifacts_of,
+    finished,
+    logs_of,
+    params_with,
+    processes_in,
+    start,
+    text_of,
+    wait_for,
+)
 
 
 def test_a_run_finishes_beside_the_checkout_with_every_log_and_record(
     served: tuple[Path, SyncPrefectClient],
 ) -> None:
     folder, client = served
-    run = _finished(client, _start(client, {}))
+    run = finished(client, start(client, {}))
     assert run.state_name == "Completed"
-    text = "\n".join(log.message for log in _logs(client, run))
+    text = "\n".join(log.message for log in logs_of(client, run))
     for stage in ("gather", "pretrain", "instructions", "report"):
         assert f"{stage} | this is {stage}" in text
 
@@ -81,7 +53,7 @@ def test_a_run_finishes_beside_the_checkout_with_every_log_and_record(
     assert not list((folder / ".llm" / "worktrees").iterdir())
 
     state = json.loads((folder / ".llm" / "up.json").read_text())
-    _wait(lambda: not list((folder / ".llm" / "tracking").glob("flow-*")), 60)
+    wait_for(lambda: not list((folder / ".llm" / "tracking").glob("flow-*")), 60)
     mlflow = MlflowClient(state["mlflow"])
     experiment = mlflow.get_experiment_by_name("llm")
     assert experiment is not None
@@ -98,32 +70,166 @@ def test_a_run_finishes_beside_the_checkout_with_every_log_and_record(
         assert child.data.tags["git_dirty"] == "false"
 
 
+def test_the_same_again_runs_no_stage_and_shows_its_progress(
+    served: tuple[Path, SyncPrefectClient],
+) -> None:
+    folder, client = served
+    first = finished(client, start(client, {}))
+    again = finished(client, start(client, {}))
+    text = "\n".join(log.message for log in logs_of(client, again))
+    assert "4 of 4 stages are in the cache" in text
+    assert "report | is in the cache: checked out" in text
+    assert "this is" not in text
+    files = ["dvc.lock", "metrics"]
+    assert git(folder, "diff", f"run/{first.name}", f"run/{again.name}", "--", *files) == ""
+    shown = {artifact.key: artifact for artifact in artifacts_of(client, again)}
+    assert shown["progress"].data == 100
+    assert shown["progress"].description == "4 of 4 stages"
+    assert f"git checkout run/{again.name}" in str(shown["links"].data)
+    assert "/#/runs/" in str(shown["links"].data)
+
+
+def test_two_at_once_with_the_same_params_compute_each_stage_once(
+    served: tuple[Path, SyncPrefectClient],
+) -> None:
+    folder, client = served
+    asked = {"overrides": {"pretrain.seed": 50}}
+    first = start(client, asked)
+    wait_for(lambda: "pretrain | this is pretrain" in text_of(client, first), 90)
+    second = start(client, asked)
+    waits = f"pretrain | waits: {first.name} makes the same at this moment"
+    wait_for(lambda: waits in text_of(client, second), 90)
+    (folder / "go").touch()
+    first, second = finished(client, first), finished(client, second)
+    assert (first.state_name, second.state_name) == ("Completed", "Completed")
+    text = text_of(client, second)
+    assert "Stage 'pretrain' is cached" in text
+    assert "this is pretrain" not in text
+
+
+def test_two_at_once_with_different_params_are_both_right(
+    served: tuple[Path, SyncPrefectClient],
+) -> None:
+    folder, client = served
+    runs = [start(client, {"overrides": {"pretrain.seed": seed}}) for seed in (51, 52)]
+    for seed, run in zip((51, 52), runs, strict=True):
+        done = finished(client, run)
+        assert done.state_name == "Completed"
+        metrics = git(folder, "show", f"run/{done.name}:metrics/pretrain.json")
+        assert json.loads(metrics) == {"seed": seed}
+
+
+def test_a_stage_that_something_killed_is_tried_once_more(
+    served: tuple[Path, SyncPrefectClient],
+) -> None:
+    _, client = served
+    run = finished(client, start(client, {"overrides": {"pretrain.seed": 66}}))
+    assert run.state_name == "Completed"
+    text = text_of(client, run)
+    assert text.count("pretrain | this is pretrain") == 2
+    assert "tries again in 5 s" in text
+
+
+def test_only_makes_a_stage_again_from_what_the_cache_has(
+    served: tuple[Path, SyncPrefectClient],
+) -> None:
+    _, client = served
+    done = finished(client, start(client, {"only": ["report"]}))
+    assert done.state_name == "Completed"
+    text = text_of(client, done)
+    assert "report | this is report" in text
+    assert text.count("this is") == 1
+    asked = {"only": ["report"], "overrides": {"pretrain.seed": 77}}
+    refused = finished(client, start(client, asked))
+    assert refused.state_name == "Failed"
+    assert "what it reads is not made yet with these params: pretrain;" in text_of(client, refused)
+
+
+def test_a_group_is_made_up_to_its_end(served: tuple[Path, SyncPrefectClient]) -> None:
+    folder, client = served
+    done = finished(client, start(client, {"overrides": {"pretrain.seed": 53}}, "train/default"))
+    assert done.state_name == "Completed"
+    locked = git(folder, "show", f"run/{done.name}:dvc.lock")
+    assert "pretrain:" in locked
+    assert "report:" not in locked
+    assert "pretrain | this is pretrain" in text_of(client, done)
+
+
+def test_what_cannot_be_is_refused_before_any_work(
+    served: tuple[Path, SyncPrefectClient],
+) -> None:
+    folder, client = served
+    with pytest.raises(PrefectHTTPStatusError, match="is not one of"):
+        start(client, {"upto": "trian"})
+    values = params_with(folder, seed=1)
+    values["dpo"]["beta"] = 0
+    with pytest.raises(PrefectHTTPStatusError, match="0 is less than or equal to the minimum of 0"):
+        start(client, {"params": values})
+    refused = finished(client, start(client, {"overrides": {"dpo.betta": 1}}))
+    assert refused.state_name == "Failed"
+    assert "no key 'dpo.betta'; did you mean 'dpo.beta'?" in text_of(client, refused)
+    assert "stages are in the cache" not in text_of(client, refused)
+    assert not list((folder / ".llm" / "worktrees").glob(f"{refused.name}-*"))
+    assert git(folder, "branch", "--list", f"run/{refused.name}*") == ""
+
+
+def test_refresh_rebuilds_only_when_the_corpus_has_changed(
+    served: tuple[Path, SyncPrefectClient],
+) -> None:
+    folder, client = served
+    finished(client, start(client, {}))
+    schedules = client.read_deployment_by_name("refresh/default").schedules
+    assert [schedule.active for schedule in schedules] == [False]
+
+    same = finished(client, start(client, {}, "refresh/default"))
+    assert same.state_name == "Completed"
+    assert "The corpus is the same: nothing is built." in text_of(client, same)
+    assert git(folder, "branch", "--list", f"run/{same.name}*") == ""
+
+    (folder / "words").write_text("new words")  # what gather reads, and DVC does not know
+    changed = finished(client, start(client, {}, "refresh/default"))
+    assert changed.state_name == "Completed"
+    (shown,) = [a for a in artifacts_of(client, changed) if a.key == "refresh"]
+    assert "The corpus has changed" in str(shown.data)
+    below = client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(
+            parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[changed.id])
+        )
+    )
+    (built,) = below
+    assert built.state_name == "Completed"
+    text = text_of(client, built)
+    assert "1 of 4 stages are in the cache" in text
+    assert "gather | is in the cache" in text
+    assert "pretrain | this is pretrain" in text
+    assert not (folder / ".llm" / "refresh.pending").exists()
+
+
 def test_a_failing_stage_fails_the_run_with_its_message_and_what_follows_does_not_run(
     served: tuple[Path, SyncPrefectClient],
 ) -> None:
     folder, client = served
-    run = _finished(client, _start(client, {"params": _params(folder, seed=13)}))
+    run = finished(client, start(client, {"params": params_with(folder, seed=13)}))
     assert run.state_name == "Failed"
     assert run.state is not None
     assert "no such luck" in str(run.state.message)
-    assert "report |" not in "\n".join(log.message for log in _logs(client, run))
-    (kept,) = (folder / ".llm" / "worktrees").iterdir()  # a retry continues there
+    assert "report |" not in "\n".join(log.message for log in logs_of(client, run))
+    (kept,) = (folder / ".llm" / "worktrees").glob(f"{run.name}-*")  # a retry continues there
     assert read_yaml(kept / "params.yaml")["pretrain"]["seed"] == 13
     assert git(folder, "status", "--porcelain") == ""
 
 
 def test_cancelling_ends_every_process_of_the_run(served: tuple[Path, SyncPrefectClient]) -> None:
     folder, client = served
-    parameters = {"params": _params(folder, seed=99), "upto": "pretrain"}
-    run = _start(client, parameters)
-    _wait(lambda: any("this is pretrain" in log.message for log in _logs(client, run)), 90)
-    processes = [process for process in _processes() if "stage.py" in process.info["cmdline"]]
-    assert processes
+    parameters = {"params": params_with(folder, seed=99), "upto": "pretrain"}
+    run = start(client, parameters)
+    wait_for(lambda: any("this is pretrain" in log.message for log in logs_of(client, run)), 90)
+    processes = processes_in(folder)
+    assert any("stage.py" in process.info["cmdline"] for process in processes)
     client.set_flow_run_state(run.id, Cancelling())
-    run = _finished(client, run)
+    run = finished(client, run)
     assert run.state_name == "Cancelled"
-    _wait(lambda: not any(ProcessId.of(process.pid).born for process in processes), 30)
-    _wait(lambda: not any("--single-item" in p.info["cmdline"] for p in _processes()), 30)
+    wait_for(lambda: not processes_in(folder), 10)
 
 
 def test_a_run_whose_process_is_gone_is_marked_crashed(
@@ -147,37 +253,3 @@ def test_down_says_when_nothing_runs(tmp_path: Path) -> None:
         check=True,
     )
     assert done.stderr == "nothing runs\n"
-
-
-def _params(folder: Path, seed: int) -> dict[str, Any]:
-    values = read_yaml(folder / "params.yaml")
-    values["pretrain"]["seed"] = seed
-    return values
-
-
-def _start(client: SyncPrefectClient, parameters: dict[str, Any]) -> FlowRun:
-    deployment = client.read_deployment_by_name("build-llm/default")
-    return client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
-
-
-def _finished(client: SyncPrefectClient, run: FlowRun) -> FlowRun:
-    final = {StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED}
-    _wait(lambda: client.read_flow_run(run.id).state_type in final, 120)
-    _wait(lambda: any("Finished in state" in log.message for log in _logs(client, run)), 30)
-    return client.read_flow_run(run.id)
-
-
-def _logs(client: SyncPrefectClient, run: FlowRun) -> list[Any]:
-    return client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id])), limit=200)
-
-
-def _processes() -> list[psutil.Process]:
-    found = psutil.process_iter(["cmdline"])
-    return [process for process in found if process.info["cmdline"]]
-
-
-def _wait(condition: Callable[[], bool], limit_s: float) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, f"did not happen within {limit_s:g} s"
-        time.sleep(0.5)

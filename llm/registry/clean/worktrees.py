@@ -39,8 +39,9 @@ def worktree_items(root: Path, cutoff: float) -> tuple[list[Freeable], list[Kept
 
 
 def work_items(root: Path, cutoff: float) -> tuple[list[Freeable], list[Kept]]:
-    """Checkpoints and the like in `.llm/work`: what the next run of a stage continues stays."""
-    folders = sorted((root / ".llm" / "work").glob("*-*"))
+    """Checkpoints and the like: what the next run of a stage continues stays."""
+    places = (root / ".llm" / "work", root / ".llm" / "resume")  # the checkout's, the runs'
+    folders = sorted(path for place in places for path in place.glob("*-*") if path.is_dir())
     freeable, kept = [], []
     for folder in folders:
         stage = folder.name.rpartition("-")[0]

@@ -1,0 +1,113 @@
+"""One stage as a process: its command's exit code comes through, and the same work is done once."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.flows.conftest import git
+
+COUNTED = """
+import os, sys, time
+from pathlib import Path
+with open(os.environ["BEGUN"], "a") as file:
+    file.write("once ")
+time.sleep(2)
+Path("out").write_text("made")
+"""
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A project of one stage, `make`, whose command is `python make.py`."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    (folder / "dvc.yaml").write_text(
+        "stages:\n  make:\n    cmd: python make.py\n    deps: [make.py]\n    outs: [out]\n"
+    )
+    git(folder, "init", "--quiet")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], cwd=folder, check=True)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("import sys; sys.exit(1)", 1),
+        ("import sys; sys.exit(75)", os.EX_TEMPFAIL),
+        ("import os; os.kill(os.getpid(), 9)", 128 + signal.SIGKILL),
+        ("pass", 255),  # writes no out: DVC's own complaint
+    ],
+)
+def test_the_exit_code_is_that_of_the_command(small: Path, code: str, expected: int) -> None:
+    (small / "make.py").write_text(code)
+    done = _repro(small)
+    output = done.communicate(timeout=60)[0]
+    assert done.returncode == expected
+    assert "ERROR: failed to reproduce 'make'" in output
+
+
+def test_two_at_once_with_the_same_content_compute_it_once(small: Path, tmp_path: Path) -> None:
+    (small / "make.py").write_text(COUNTED)
+    git(small, "add", "--all")
+    git(small, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "first")
+    other = tmp_path / "other"
+    git(small, "worktree", "add", "--quiet", str(other))
+    cache = ["cache", "dir", "--local", str(small / ".dvc" / "cache")]
+    subprocess.run([sys.executable, "-m", "dvc", *cache], cwd=other, check=True)
+    begun = tmp_path / "begun"
+    settings = {"BEGUN": str(begun), "LLM_STAGE_LOCKS": str(tmp_path / "locks")}
+    first = _repro(small, settings | {"LLM_RUN_NAME": "calm-hare"})
+    _wait(begun.exists)
+    second = _repro(other, settings | {"LLM_RUN_NAME": "late-fox"})
+    said = second.communicate(timeout=60)[0]
+    assert (first.wait(timeout=60), second.returncode) == (0, 0)
+    assert begun.read_text() == "once "
+    assert "waits: calm-hare makes the same at this moment" in said
+    assert "is cached" in said
+    assert (other / "out").read_text() == "made"
+    assert not list((tmp_path / "locks").iterdir())
+
+    third = _repro(other, settings, "--force")
+    assert third.wait(timeout=60) == 0
+    assert begun.read_text() == "once once "
+
+
+def test_one_that_was_killed_holds_nobody_up(small: Path, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    forever_at_first = "time.sleep(0 if open(os.environ['BEGUN']).read() == 'once once ' else 600)"
+    (small / "make.py").write_text(COUNTED.replace("time.sleep(2)", forever_at_first))
+    settings = {"BEGUN": str(begun), "LLM_STAGE_LOCKS": str(tmp_path / "locks")}
+    first = _repro(small, settings)
+    _wait(lambda: begun.exists() and begun.read_text() == "once ")
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    assert _repro(small, settings).wait(timeout=60) == 0
+    assert begun.read_text() == "once once "
+
+
+def _repro(
+    folder: Path, settings: dict[str, str] | None = None, *options: str
+) -> subprocess.Popen[str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.Popen(
+        [sys.executable, "-m", "flows.repro", "make", *options],
+        cwd=folder,
+        env={**os.environ, "PATH": path, **(settings or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _wait(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen within 30 s"
+        time.sleep(0.05)

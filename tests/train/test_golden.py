@@ -1,0 +1,59 @@
+"""Golden per-step losses of real configurations: a refactor reproduces them, or it changed arithmetic."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from llm.config.base import parse_yaml, validate
+from llm.config.params import Params
+from llm.config.presets import apply_preset
+from llm.data.batch import Batch
+from llm.model.transformer import LanguageModel, flops_per_token, initialise
+from llm.train.distributed import ranks
+from llm.train.loop import Job, train
+from llm.train.next_token import next_token_loss
+from tests.conftest import ROOT
+
+VOCAB, STEPS = 512, 8
+
+GOLDEN = {
+    "smoke": [6.25318, 6.16420, 6.05631, 5.97099, 5.87916, 5.81317, 5.78738, 5.76021],
+    "default": [6.28604, 6.08319, 5.90099, 5.81955, 5.67532, 5.45994, 5.37878, 5.28295],
+}
+
+
+class Walks:
+    """Noisy arithmetic progressions modulo the vocabulary: next tokens that can be learnt."""
+
+    def __init__(self, n_steps: int, micro_batch_size: int, block_size: int) -> None:
+        self.n_steps, self.micros_per_step = n_steps, 1
+        self.shape = (micro_batch_size, block_size + 1)
+
+    def micro_batch(self, step: int, index: int) -> Batch:
+        draws = np.random.Generator(np.random.PCG64([7, step, index]))
+        steps = draws.integers(1, 4, size=self.shape).cumsum(1)
+        ids = torch.from_numpy((steps + draws.integers(VOCAB, size=(self.shape[0], 1))) % VOCAB)
+        inputs = {"ids": ids[:, :-1].contiguous(), "targets": ids[:, 1:].contiguous()}
+        return Batch(inputs, units=inputs["ids"].numel(), tokens=inputs["ids"].numel())
+
+
+def losses(preset: str, work: Path) -> list[float]:
+    """Per-step losses of a preset's network and optimizer on the walks."""
+    text = apply_preset((ROOT / "params.yaml").read_text(), preset, ROOT / "presets")
+    params = validate(Params, parse_yaml(text, preset), "")
+    config = params.pretrain.model_copy(update={"log_interval": 1, "device": "cpu"})
+    network = LanguageModel(params.model, VOCAB)
+    initialise(network, config.seed)
+    data = Walks(STEPS, config.micro_batch_size, params.model.block_size)
+    flops = flops_per_token(network, params.model.block_size)
+    job = Job("golden", network, next_token_loss, data, [data.micro_batch(99, 0)], flops)
+    with ranks("cpu") as own:
+        outcome = train(job, config, own, work, lambda step, metrics: None)
+    return [row["train/loss"] for row in outcome.history]
+
+
+@pytest.mark.parametrize("preset", GOLDEN)
+def test_golden_losses(preset: str, tmp_path: Path) -> None:
+    assert losses(preset, tmp_path) == pytest.approx(GOLDEN[preset], abs=1e-4)

@@ -21,6 +21,7 @@ from llm.config.paths import Paths
 from llm.config.tokenizer import TokenizerConfig
 from llm.tokenizer.bpe import save_tokenizer, train_tokenizer
 from llm.tokenizer.load import Tokenizer
+from tests.shapes import shape
 
 ROOT = Path(__file__).parent.parent
 TEXT = [
@@ -49,14 +50,4 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
 @pytest.fixture(scope="session")
 def tiny() -> ModelConfig:
     """Two layers, four query heads on two key/value heads, width 32, 64 positions."""
-    return ModelConfig(
-        block_size=64,
-        n_layer=2,
-        n_head=4,
-        n_kv_head=2,
-        n_embd=32,
-        n_inner=48,
-        rope_base=10_000.0,
-        norm_eps=1e-5,
-        tie_embeddings=True,
-    )
+    return shape()

@@ -21,7 +21,7 @@ class KVCache:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        shape = (config.n_layer, batch, config.n_kv_head, capacity, config.head_dim)
+        shape = (config.n_layer, batch, config.n_kv_head, capacity, config.head_width)
         self.k = torch.empty(shape, device=device, dtype=dtype)
         self.v = torch.empty(shape, device=device, dtype=dtype)
         self.length = 0  # positions filled; the caller advances it after each forward

@@ -17,8 +17,8 @@ from llm.config.train import LaunchConfig
 from llm.data.padded import PaddedTraining, PaddedValidation
 from llm.data.pairs import encode_pairs, read_pairs
 from llm.files import write_csv
+from llm.model.flops import backbone_flops_per_token
 from llm.model.folder import load_language_model, save_model
-from llm.model.transformer import backbone_flops_per_token
 from llm.process import Context, main
 from llm.tokenizer.load import Tokenizer
 from llm.train.distributed import ranks

@@ -15,13 +15,9 @@ from llm.config.train import LaunchConfig, PretrainConfig
 from llm.data.blocks import Blocks, TrainingBlocks, ValidationBlocks
 from llm.data.shards import TokenShards
 from llm.files import read_json, write_csv
+from llm.model.flops import flops_per_token, parameter_count
 from llm.model.folder import save_model
-from llm.model.transformer import (
-    LanguageModel,
-    flops_per_token,
-    initialise,
-    parameter_count,
-)
+from llm.model.transformer import LanguageModel, initialise
 from llm.process import Context, main
 from llm.tokenizer.load import Tokenizer
 from llm.train.distributed import ranks

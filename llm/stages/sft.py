@@ -16,8 +16,8 @@ from llm.data.conversations import read_conversations
 from llm.data.padded import PaddedTraining, PaddedValidation
 from llm.errors import DataError
 from llm.files import write_csv
+from llm.model.flops import backbone_flops_per_token
 from llm.model.folder import load_language_model, save_model
-from llm.model.transformer import backbone_flops_per_token
 from llm.process import Context, main
 from llm.tokenizer.load import Tokenizer
 from llm.train.distributed import ranks

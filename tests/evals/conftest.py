@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from llm.config.model import ModelConfig
 from llm.config.paths import Paths
 from llm.config.tokenizer import TokenizerConfig
 from llm.files import write_jsonl
@@ -22,18 +21,9 @@ from llm.model.folder import load_language_model, reward_from_language, save_mod
 from llm.model.transformer import LanguageModel
 from llm.tokenizer.bpe import save_tokenizer, train_tokenizer
 from llm.tokenizer.load import Tokenizer
+from tests.shapes import shape
 
-SHAPE = ModelConfig(
-    block_size=64,
-    n_layer=2,
-    n_head=2,
-    n_kv_head=1,
-    n_embd=16,
-    n_inner=32,
-    rope_base=10_000.0,
-    norm_eps=1e-5,
-    tie_embeddings=True,
-)
+SHAPE = shape(n_head=2, n_kv_head=1, n_embd=16, n_inner=32)
 VERBS = ("Read", "Write", "Close", "Open", "Copy", "Move", "Count", "Sort")
 NOUNS = ("file", "socket", "table", "tree")
 KINDS = ("import", "parameters")

@@ -1,25 +1,12 @@
-import math
-
 import pytest
 import torch
-import torch.nn.functional as F
 from beartype import beartype
 from jaxtyping import jaxtyped
 
 from llm.config.model import ModelConfig
-from llm.config.presets import apply_preset
-from llm.model import transformer
-from llm.model.transformer import (
-    LanguageModel,
-    RewardModel,
-    RMSNorm,
-    Rotary,
-    flops_per_token,
-    initialise,
-    parameter_count,
-    rotate,
-)
-from tests.conftest import ROOT
+from llm.model import attention, feed_forward, norm, positions, transformer
+from llm.model.transformer import LanguageModel, RewardModel, initialise
+from tests.shapes import GPT2, shape
 
 VOCAB = 400
 
@@ -41,7 +28,8 @@ def test_a_token_never_influences_earlier_logits(model: LanguageModel) -> None:
 
 
 def test_shapes_are_what_the_annotations_say(tiny: ModelConfig, monkeypatch) -> None:
-    for cls in (transformer.Attention, transformer.SwiGLU, transformer.Block, transformer.Backbone):
+    parts = (attention.Attention, feed_forward.SwiGLU, transformer.Block, transformer.Backbone)
+    for cls in (*parts, norm.RMSNorm, norm.LayerNorm, positions.Rotary):
         monkeypatch.setattr(cls, "forward", jaxtyped(typechecker=beartype)(cls.forward))
     assert LanguageModel(tiny, VOCAB)(torch.zeros(3, 7, dtype=torch.int64)).shape == (3, 7, VOCAB)
 
@@ -56,48 +44,6 @@ def test_an_explicit_causal_mask_equals_the_implicit_one(model: LanguageModel) -
     ids = torch.randint(VOCAB, (2, 9), generator=torch.Generator().manual_seed(0))
     mask = torch.ones(9, 9, dtype=torch.bool).tril().expand(2, 1, 9, 9)
     torch.testing.assert_close(model(ids, mask=mask), model(ids), atol=1e-5, rtol=1e-5)
-
-
-def test_rmsnorm_divides_by_the_root_mean_square() -> None:
-    norm = RMSNorm(2, eps=0.0)
-    torch.testing.assert_close(
-        norm(torch.tensor([[3.0, 4.0]])), torch.tensor([[3.0, 4.0]]) / math.sqrt(12.5)
-    )
-
-
-def test_rotary_attention_depends_on_distance_only() -> None:
-    rotary = Rotary(8, 10_000.0)
-    generator = torch.Generator().manual_seed(0)
-    q, k = torch.randn(2, 1, 1, 1, 8, generator=generator)
-
-    def score(q_at: int, k_at: int) -> torch.Tensor:
-        return (
-            rotate(q, *rotary(torch.tensor([[q_at]]))) * rotate(k, *rotary(torch.tensor([[k_at]])))
-        ).sum()
-
-    torch.testing.assert_close(score(5, 2), score(25, 22))
-    assert not torch.isclose(score(5, 2), score(5, 3))
-
-
-def test_grouped_queries_equal_repeated_key_value_heads(tiny: ModelConfig) -> None:
-    """With n_kv_head = 2 of 4, head h reads key/value head h // 2: worked out by hand."""
-    attention = transformer.Attention(tiny, 0)
-    x = torch.randn(1, 5, tiny.n_embd, generator=torch.Generator().manual_seed(0))
-    cos, sin = Rotary(tiny.head_dim, 10_000.0)(torch.arange(5)[None])
-    q, k, v = (
-        part(x).unflatten(-1, (-1, 8)).transpose(1, 2)
-        for part in (attention.q, attention.k, attention.v)
-    )
-    q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-    heads = []
-    for h in range(4):
-        scores = q[0, h] @ k[0, h // 2].T / math.sqrt(8)
-        scores = scores.masked_fill(~torch.ones(5, 5, dtype=torch.bool).tril(), -math.inf)
-        heads.append(scores.softmax(-1) @ v[0, h // 2])
-    expected = F.linear(torch.cat(heads, -1), attention.out.weight)
-    torch.testing.assert_close(
-        attention(x, (cos, sin), None, None)[0], expected, atol=1e-5, rtol=1e-5
-    )
 
 
 def test_a_reward_reads_the_last_real_token_and_no_padding(tiny: ModelConfig) -> None:
@@ -116,21 +62,28 @@ def test_initialisation_depends_on_the_seed_alone(tiny: ModelConfig) -> None:
     assert not torch.equal(first.head.weight, other.head.weight)
 
 
-def test_gpt2_124m_preset_builds_with_the_expected_parameters() -> None:
-    """Embedding 50,304 x 768; per layer 4 x 768² attention, 3 x 768 x 2048 SwiGLU, 2 norms; a final norm."""
-    from io import StringIO
+def test_biases_begin_at_zero_and_norms_at_one() -> None:
+    model = LanguageModel(shape(**GPT2), VOCAB)
+    initialise(model, 1)
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            assert not parameter.any(), name
+        elif "norm" in name:
+            assert (parameter == 1).all(), name
 
-    from ruamel.yaml import YAML
 
-    from llm.config.params import Params
+def test_dropout_acts_in_training_alone() -> None:
+    model = LanguageModel(shape(dropout=0.5), VOCAB)
+    ids = torch.arange(20)[None]
+    model.train()
+    assert not torch.equal(model(ids), model(ids))
+    model.eval()
+    assert torch.equal(model(ids), model(ids))
 
-    text = apply_preset((ROOT / "params.yaml").read_text(), "gpt2-124m", ROOT / "presets")
-    params = Params.model_validate(YAML(typ="safe").load(StringIO(text)))
-    with torch.device("meta"):
-        model = LanguageModel(params.model, params.tokenizer.vocab_size)
-    layer = 4 * 768**2 + 3 * 768 * 2048 + 2 * 768
-    assert parameter_count(model) == 50_304 * 768 + 12 * layer + 768 == 123_587_328
-    assert (
-        flops_per_token(model, 1024)
-        == 6 * (50_304 * 768 + 12 * (layer - 2 * 768)) + 12 * 12 * 768 * 1024
-    )
+
+def test_capped_logits_stay_within_the_cap() -> None:
+    model = LanguageModel(shape(logit_softcap=0.1), VOCAB)
+    plain = LanguageModel(shape(), VOCAB)
+    plain.load_state_dict(model.state_dict())
+    ids = torch.arange(20)[None]
+    torch.testing.assert_close(model(ids), 0.1 * torch.tanh(plain(ids) / 0.1))

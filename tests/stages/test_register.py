@@ -14,7 +14,6 @@ import torch
 from mlflow import MlflowClient
 
 from llm.config.align import SamplingConfig
-from llm.config.model import ModelConfig
 from llm.config.paths import Paths
 from llm.config.registry import RegisterConfig
 from llm.config.tokenizer import TokenizerConfig
@@ -31,18 +30,9 @@ from llm.serve.pyfunc_model import conversations_of
 from llm.stages.register import EXAMPLE, describe, read_scores, run, version_tags
 from llm.tokenizer.bpe import save_tokenizer, train_tokenizer
 from llm.tokenizer.load import Tokenizer
+from tests.shapes import shape
 
-SHAPE = ModelConfig(
-    block_size=32,
-    n_layer=1,
-    n_head=2,
-    n_kv_head=1,
-    n_embd=16,
-    n_inner=32,
-    rope_base=10_000.0,
-    norm_eps=1e-5,
-    tie_embeddings=True,
-)
+SHAPE = shape(block_size=32, n_layer=1, n_head=2, n_kv_head=1, n_embd=16, n_inner=32)
 REGISTER = RegisterConfig(
     name="test-llm", alias="candidate", select_by="exact_match", weights="upload"
 )

@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from llm.config.align import SamplingConfig
-from llm.config.model import ModelConfig
 from llm.config.paths import Paths
 from llm.config.registry import ReportConfig
 from llm.config.tokenizer import TokenizerConfig
@@ -27,6 +26,7 @@ from llm.report.facts import MODELS, STAGES
 from llm.stages.report import run
 from llm.tokenizer.bpe import save_tokenizer, train_tokenizer
 from llm.tokenizer.load import Tokenizer
+from tests.shapes import shape
 
 CONFIG = ReportConfig(
     title="A model <from> nothing",
@@ -104,22 +104,12 @@ TASKS = {
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random base model."""
     root = tmp_path_factory.mktemp("model")
-    shape = ModelConfig(
-        block_size=64,
-        n_layer=1,
-        n_head=2,
-        n_kv_head=1,
-        n_embd=16,
-        n_inner=32,
-        rope_base=10_000.0,
-        norm_eps=1e-5,
-        tie_embeddings=True,
-    )
+    config = shape(n_layer=1, n_head=2, n_kv_head=1, n_embd=16, n_inner=32)
     config = TokenizerConfig(vocab_size=300, sample_bytes=10**6, min_frequency=2, max_digits=1)
     save_tokenizer(root / "tokenizer", train_tokenizer(iter(["some text"]), config))
     tokenizer = Tokenizer.load(root / "tokenizer")
     torch.manual_seed(0)
-    save_model(root / "models" / "base", LanguageModel(shape, tokenizer.vocab_size), tokenizer)
+    save_model(root / "models" / "base", LanguageModel(config, tokenizer.vocab_size), tokenizer)
     return root / "models"
 
 

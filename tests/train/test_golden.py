@@ -10,7 +10,8 @@ from llm.config.base import parse_yaml, validate
 from llm.config.params import Params
 from llm.config.presets import apply_preset
 from llm.data.batch import Batch
-from llm.model.transformer import LanguageModel, flops_per_token, initialise
+from llm.model.flops import flops_per_token
+from llm.model.transformer import LanguageModel, initialise
 from llm.train.distributed import ranks
 from llm.train.loop import Job, train
 from llm.train.next_token import next_token_loss

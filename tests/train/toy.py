@@ -5,25 +5,16 @@ from pathlib import Path
 
 import torch
 
-from llm.config.model import ModelConfig
 from llm.config.train import OptimConfig, TrainConfig
 from llm.data.batch import Batch
-from llm.model.transformer import LanguageModel, flops_per_token, initialise
+from llm.model.flops import flops_per_token
+from llm.model.transformer import LanguageModel, initialise
 from llm.train.distributed import ranks
 from llm.train.loop import Job, Outcome, train
 from llm.train.next_token import next_token_loss
+from tests.shapes import shape
 
-SHAPE = ModelConfig(
-    block_size=16,
-    n_layer=2,
-    n_head=2,
-    n_kv_head=1,
-    n_embd=16,
-    n_inner=32,
-    rope_base=10_000.0,
-    norm_eps=1e-5,
-    tie_embeddings=True,
-)
+SHAPE = shape(block_size=16, n_head=2, n_kv_head=1, n_embd=16, n_inner=32)
 VOCAB = 50
 
 

@@ -1,0 +1,53 @@
+"""The feed-forward sub-layer: each position by itself. Shapes: C n_embd, I n_inner."""
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from llm.config.model import ModelConfig
+
+
+def gelu(x: Tensor) -> Tensor:
+    """GELU with the tanh that GPT-2 has (Hendrycks & Gimpel 2016)."""
+    return F.gelu(x, approximate="tanh")
+
+
+def relu2(x: Tensor) -> Tensor:
+    """Squared ReLU (So et al. 2021)."""
+    return F.relu(x).square()
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": gelu, "relu2": relu2}
+
+
+class FeedForward(nn.Module):
+    """down(activation(up(x))) (Vaswani et al. 2017)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[config.feed_forward]
+        self.up = nn.Linear(config.n_embd, config.n_inner, bias=config.bias)
+        self.down = nn.Linear(config.n_inner, config.n_embd, bias=config.bias)
+
+    def forward(self, x: Float[Tensor, "b t c"]) -> Float[Tensor, "b t c"]:
+        return self.down(self.activation(self.up(x)))
+
+
+class SwiGLU(nn.Module):
+    """down(silu(gate(x)) * up(x)) (Shazeer 2020)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate = nn.Linear(config.n_embd, config.n_inner, bias=config.bias)
+        self.up = nn.Linear(config.n_embd, config.n_inner, bias=config.bias)
+        self.down = nn.Linear(config.n_inner, config.n_embd, bias=config.bias)
+
+    def forward(self, x: Float[Tensor, "b t c"]) -> Float[Tensor, "b t c"]:
+        return self.down(F.silu(self.gate(x)) * self.up(x))
+
+
+def build_feed_forward(config: ModelConfig) -> FeedForward | SwiGLU:
+    """The feed-forward that `feed_forward` names."""
+    return SwiGLU(config) if config.feed_forward == "swiglu" else FeedForward(config)

@@ -1,0 +1,56 @@
+"""Which tokens a token sees. Shapes: B sequences, T queries, S keys; True may be seen."""
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from llm.config.model import ModelConfig
+
+
+def attention_mask(
+    config: ModelConfig, n_new: int, given: Bool[Tensor, "b 1 t s"] | None, device: torch.device
+) -> Bool[Tensor, "#b 1 t s"] | None:
+    """`given` and the attention pattern together; None is all earlier tokens.
+
+    `given` is causal already. Its queries are the last of its keys. Every query sees itself.
+    """
+    if config.attention == "full":
+        return given
+    n_all = n_new if given is None else given.shape[-1]
+    pattern = seen(config, n_new, n_all, device)[None, None]  # (1, 1, T, S)
+    return pattern if given is None else given & pattern
+
+
+def seen(config: ModelConfig, n_new: int, n_all: int, device: torch.device) -> Bool[Tensor, "t s"]:
+    """Causal attention's pattern for the last `n_new` of `n_all` tokens.
+
+    sliding_window (Beltagy et al. 2020): the newest `window` tokens, itself included.
+    strided (Child et al. 2019, section 4.2, both patterns in every head): the newest
+    `window` tokens, and every `window`-th before them.
+    """
+    query = torch.arange(n_all - n_new, n_all, device=device)[:, None]  # (T, 1)
+    distance = query - torch.arange(n_all, device=device)  # (T, S) tokens back
+    if config.attention == "full":
+        return distance >= 0
+    near = distance < config.window
+    if config.attention == "strided":
+        near |= distance % config.window == 0
+    return (distance >= 0) & near
+
+
+def document_mask(positions: Int[Tensor, "b t"]) -> Bool[Tensor, "b 1 t t"]:
+    """Causal attention within each document of a packed row; position 0 begins a document."""
+    document = (positions == 0).cumsum(1)  # (B, T)
+    same = document[:, :, None] == document[:, None, :]  # (B, T, T)
+    return same.tril()[:, None]
+
+
+def mean_keys(config: ModelConfig, n_tokens: int) -> float:
+    """Tokens that a token of a block sees, on average, itself included."""
+    window = min(config.window, n_tokens)
+    if config.attention == "full":
+        window = n_tokens
+    pairs = window * n_tokens - window * (window - 1) // 2  # within the window
+    if config.attention == "strided":
+        pairs += sum(n_tokens - back for back in range(window, n_tokens, window))
+    return pairs / n_tokens

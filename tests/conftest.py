@@ -41,7 +41,9 @@ def paths(tmp_path: Path) -> Paths:
 @pytest.fixture(scope="session")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     """400 ids, trained on a few docstrings."""
-    config = TokenizerConfig(vocab_size=400, sample_bytes=100_000, min_frequency=2, max_digits=1)
+    config = TokenizerConfig(
+        init_from="", vocab_size=400, sample_bytes=100_000, min_frequency=2, max_digits=1
+    )
     folder = tmp_path_factory.mktemp("tokenizer")
     save_tokenizer(folder, train_tokenizer(iter(TEXT), config), 64)
     return Tokenizer.load(folder)

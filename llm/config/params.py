@@ -61,6 +61,7 @@ class Params(Section):
     def _check_across_sections(self) -> Self:
         """Rules that span sections, all broken ones at once."""
         broken = [*self._batch_errors(), *self._length_errors(), *self._task_errors()]
+        broken += self._start_errors()
         if broken:
             raise ValueError("\n".join(broken))
         return self
@@ -107,6 +108,15 @@ class Params(Section):
                     f"{name}.max_new_tokens={tokens} must be less than "
                     f"model.block_size={self.model.block_size}"
                 )
+
+    def _start_errors(self) -> Iterator[str]:
+        """Published weights come with their own tokenizer."""
+        start, tokenizer = self.pretrain.init_from, self.tokenizer.init_from
+        if start and start != tokenizer:
+            yield (
+                f"pretrain.init_from={start!r} needs its own tokenizer, but tokenizer.init_from="
+                f"{tokenizer!r}; set both to the same folder"
+            )
 
     def _task_errors(self) -> Iterator[str]:
         """A benchmark task about a kind of question has questions of that kind."""

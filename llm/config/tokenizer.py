@@ -10,6 +10,8 @@ from llm.config.base import Section
 class TokenizerConfig(Section):
     """Byte-level BPE."""
 
+    init_from: str
+    """A Hugging Face folder whose tokenizer is taken, chat markers added; empty: train one."""
     vocab_size: Annotated[int, Field(ge=300)]
     """256 bytes, the special tokens and the merges."""
     sample_bytes: PositiveInt

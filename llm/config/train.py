@@ -38,6 +38,9 @@ class OptimConfig(Section):
 class TrainConfig(Section):
     """One training run of the shared loop."""
 
+    init_from: str
+    """A published Hugging Face folder to start from, with its tokenizer; empty: pretraining starts
+    from random weights, another stage from the model before it."""
     optim: OptimConfig
     """Optimizer and schedule."""
     precision: Literal["fp32", "bf16", "fp16"]
@@ -63,6 +66,8 @@ class TrainConfig(Section):
 class PretrainConfig(TrainConfig):
     """Next-token prediction on the corpus."""
 
+    document_mask: bool
+    """In a block of several documents, each sees itself alone and counts its positions from 0."""
     batch_tokens: PositiveInt
     """Tokens per step over all ranks; a multiple of ranks x micro_batch_size x block_size."""
     max_tokens: PositiveInt

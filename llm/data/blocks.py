@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from llm.data.batch import Batch
 from llm.data.order import shuffled
@@ -14,9 +16,15 @@ from llm.errors import ConfigError, DataError
 class Blocks:
     """The stream cut into blocks of T targets; block i holds ids i*T to i*T+T and one more."""
 
-    def __init__(self, shards: TokenShards, block_size: int) -> None:
-        """DataError when the stream is shorter than one block."""
+    def __init__(
+        self, shards: TokenShards, block_size: int, document_start: int | None = None
+    ) -> None:
+        """With `document_start`, the id that begins a document, batches have `positions`.
+
+        DataError when the stream is shorter than one block.
+        """
         self.shards, self.block_size = shards, block_size
+        self.document_start = document_start
         if len(self) < 1:
             raise DataError(
                 f"the split has {len(shards)} tokens, fewer than model.block_size={block_size} + 1; "
@@ -27,12 +35,24 @@ class Blocks:
         return (len(self.shards) - 1) // self.block_size
 
     def batch(self, indices: Sequence[int] | np.ndarray) -> Batch:
-        """Inputs `ids` (B, T) and `targets` (B, T), each target the next id."""
+        """Inputs `ids` (B, T) and `targets` (B, T), each target the next id.
+
+        `positions` (B, T), where there are any, count from 0 in each document of a block.
+        """
         size = self.block_size
         rows = np.stack([self.shards[i * size : i * size + size + 1] for i in indices])
         ids = torch.from_numpy(rows.astype(np.int64))  # (B, T + 1)
         inputs = {"ids": ids[:, :-1].contiguous(), "targets": ids[:, 1:].contiguous()}
+        if self.document_start is not None:
+            inputs["positions"] = document_positions(inputs["ids"], self.document_start)
         return Batch(inputs, units=inputs["ids"].numel(), tokens=inputs["ids"].numel())
+
+
+def document_positions(ids: Int[Tensor, "b t"], document_start: int) -> Int[Tensor, "b t"]:
+    """Distance from the last `document_start`, or from the row's begin where there is none yet."""
+    index = torch.arange(ids.shape[1]).expand_as(ids)
+    starts = torch.where(ids == document_start, index, 0)  # (B, T)
+    return index - starts.cummax(1).values
 
 
 class TrainingBlocks:

@@ -1,6 +1,6 @@
 """Stage dpo: move the sft model towards chosen and away from rejected answers.
 
-Reads    models/sft          the policy it starts from, and the frozen reference
+Reads    models/sft          the policy it starts from, and the frozen reference (or `init_from`)
          data/preferences    train.jsonl, test.jsonl
 Writes   models/dpo          a Hugging Face folder
          plots/dpo.csv       the curve
@@ -18,9 +18,9 @@ from llm.data.padded import PaddedTraining, PaddedValidation
 from llm.data.pairs import encode_pairs, read_pairs
 from llm.files import write_csv
 from llm.model.flops import backbone_flops_per_token
-from llm.model.folder import load_language_model, save_model
+from llm.model.folder import save_model
+from llm.model.start import load_start
 from llm.process import Context, main
-from llm.tokenizer.load import Tokenizer
 from llm.train.distributed import ranks
 from llm.train.loop import Job, train
 from llm.train.precision import autocast
@@ -28,8 +28,7 @@ from llm.train.precision import autocast
 
 def run(ctx: Context, *, launch: LaunchConfig, dpo: DpoConfig) -> dict[str, Any]:
     """Train on pairs, or go on from where an interrupted attempt stopped."""
-    tokenizer = Tokenizer.load(ctx.paths.model("sft"))
-    network = load_language_model(ctx.paths.model("sft"))
+    network, tokenizer = load_start(dpo.init_from, ctx.paths.model("sft"))
     block_size, batch = network.config.block_size, dpo.micro_batch_size
     folder = ctx.paths.stage("preferences")
     given = read_pairs(folder / "train.jsonl")
@@ -58,7 +57,7 @@ def run(ctx: Context, *, launch: LaunchConfig, dpo: DpoConfig) -> dict[str, Any]
             flops_per_token=backbone_flops_per_token(network.backbone),
         )
         outcome = train(job, dpo, own, ctx.work, ctx.log)
-        reference = load_language_model(ctx.paths.model("sft")).to(own.device)
+        reference = load_start(dpo.init_from, ctx.paths.model("sft"))[0].to(own.device)
         kl = token_kl(network, reference, test_pairs, batch, own.device)
         if own.is_first:
             save_model(ctx.paths.model("dpo"), network, tokenizer)

@@ -1,4 +1,4 @@
-"""Stage pretrain: train the network on the token shards, from random weights.
+"""Stage pretrain: train the network on the token shards, from random or published weights.
 
 Reads    data/tokenize    token shards train/, val/ and val.json (bytes, tokens)
          data/tokenizer   the tokenizer that made them
@@ -8,6 +8,7 @@ Metrics  val/loss (nats per token), val/bpb (bits per byte), tokens, steps, para
 """
 
 import math
+from pathlib import Path
 from typing import Any
 
 from llm.config.model import ModelConfig
@@ -17,6 +18,7 @@ from llm.data.shards import TokenShards
 from llm.files import read_json, write_csv
 from llm.model.flops import flops_per_token, parameter_count
 from llm.model.folder import save_model
+from llm.model.start import load_as
 from llm.model.transformer import LanguageModel, initialise
 from llm.process import Context, main
 from llm.tokenizer.load import Tokenizer
@@ -31,13 +33,19 @@ def run(
     """Train from scratch, or on from where an interrupted attempt stopped."""
     tokenizer = Tokenizer.load(ctx.paths.stage("tokenizer"))
     folder = ctx.paths.stage("tokenize")
-    blocks = Blocks(TokenShards(folder / "train", tokenizer.hash), model.block_size)
-    val_blocks = Blocks(TokenShards(folder / "val", tokenizer.hash), model.block_size)
+    start = tokenizer.bos_id if pretrain.document_mask else None
+    blocks, val_blocks = (
+        Blocks(TokenShards(folder / split, tokenizer.hash), model.block_size, start)
+        for split in ("train", "val")
+    )
     val_size = read_json(folder / "val.json")
     bits_per_byte = val_size["tokens"] / val_size["bytes"] / math.log(2)
 
-    network = LanguageModel(model, tokenizer.vocab_size)
-    initialise(network, pretrain.seed)
+    if pretrain.init_from:
+        network = load_as(Path(pretrain.init_from), model, tokenizer)
+    else:
+        network = LanguageModel(model, tokenizer.vocab_size)
+        initialise(network, pretrain.seed)
     batches = TrainingBlocks(
         blocks,
         pretrain.micro_batch_size,

@@ -1,6 +1,6 @@
 """Stage reward: a reward model from the sft model and the preference pairs.
 
-Reads    models/sft          the model it starts from, with a new scalar head
+Reads    models/sft          the model it starts from (or `init_from`), with a new scalar head
          data/preferences    train.jsonl, test.jsonl
 Writes   models/reward       a Hugging Face folder (LlamaForSequenceClassification, one label)
          plots/reward.csv    the curve
@@ -16,17 +16,16 @@ from llm.data.padded import PaddedTraining, PaddedValidation
 from llm.data.pairs import encode_pairs, read_pairs
 from llm.files import write_csv
 from llm.model.flops import backbone_flops_per_token
-from llm.model.folder import load_language_model, reward_from_language, save_model
+from llm.model.folder import reward_from_language, save_model
+from llm.model.start import load_start
 from llm.process import Context, main
-from llm.tokenizer.load import Tokenizer
 from llm.train.distributed import ranks
 from llm.train.loop import Job, train
 
 
 def run(ctx: Context, *, launch: LaunchConfig, reward: RewardConfig) -> dict[str, Any]:
     """Train on pairs, or go on from where an interrupted attempt stopped."""
-    tokenizer = Tokenizer.load(ctx.paths.model("sft"))
-    language = load_language_model(ctx.paths.model("sft"))
+    language, tokenizer = load_start(reward.init_from, ctx.paths.model("sft"))
     network = reward_from_language(language)
     block_size = language.config.block_size
     folder = ctx.paths.stage("preferences")

@@ -1,6 +1,6 @@
 """Stage sft: teach the base model to answer, on the assistant's turns of the conversations.
 
-Reads    models/base         the pretrained model
+Reads    models/base         the pretrained model; or the folder that `init_from` names
          data/instructions   train.jsonl, test.jsonl
 Writes   models/sft          a Hugging Face folder
          plots/sft.csv       the curve
@@ -17,9 +17,9 @@ from llm.data.padded import PaddedTraining, PaddedValidation
 from llm.errors import DataError
 from llm.files import write_csv
 from llm.model.flops import backbone_flops_per_token
-from llm.model.folder import load_language_model, save_model
+from llm.model.folder import save_model
+from llm.model.start import load_start
 from llm.process import Context, main
-from llm.tokenizer.load import Tokenizer
 from llm.train.distributed import ranks
 from llm.train.loop import Job, train
 from llm.train.next_token import next_token_loss
@@ -27,8 +27,7 @@ from llm.train.next_token import next_token_loss
 
 def run(ctx: Context, *, launch: LaunchConfig, sft: SftConfig) -> dict[str, Any]:
     """Fine-tune the base model, or go on from where an interrupted attempt stopped."""
-    tokenizer = Tokenizer.load(ctx.paths.model("base"))
-    network = load_language_model(ctx.paths.model("base"))
+    network, tokenizer = load_start(sft.init_from, ctx.paths.model("base"))
     block_size = network.config.block_size
     folder = ctx.paths.stage("instructions")
     conversations = read_conversations(folder / "train.jsonl")

@@ -1,5 +1,7 @@
 """Stage tokenizer: a byte-level BPE learnt from an even sample of the training documents.
 
+With `init_from`, the tokenizer of that published folder, chat markers added.
+
 Reads    data/decontaminate/kept      the sample; and
          data/decontaminate/heldout   what the tokenizer is measured on
 Writes   data/tokenizer               tokenizer.json, tokenizer_config.json (with the chat
@@ -45,12 +47,15 @@ def run(ctx: Context, *, tokenizer: TokenizerConfig) -> dict[str, Any]:
     """Train, write and measure the tokenizer; returns the stage's metrics."""
     corpus = ctx.paths.stage("decontaminate")
     sample = Sample(corpus / "kept", tokenizer.sample_bytes)
-    trained = train_tokenizer(iter(sample), tokenizer)
-    logger.info("%d ids from %d bytes of text", trained.get_vocab_size(), sample.bytes)
     with write_dir(ctx.out) as partial:
-        save_tokenizer(partial, trained)
+        if tokenizer.init_from:
+            Tokenizer.adopt(Path(tokenizer.init_from)).save(partial)
+        else:
+            save_tokenizer(partial, train_tokenizer(iter(sample), tokenizer))
+    vocab_size = Tokenizer.load(ctx.out).vocab_size
+    logger.info("%d ids from %d bytes of text", vocab_size, sample.bytes)
     return {
-        "vocab_size": trained.get_vocab_size(),
+        "vocab_size": vocab_size,
         "sample_documents": sample.documents,
         "sample_bytes": sample.bytes,
         **measure(Tokenizer.load(ctx.out), corpus / "heldout"),

@@ -54,15 +54,18 @@ def train_tokenizer(texts: Iterator[str], config: TokenizerConfig) -> tokenizers
 
 
 def save_tokenizer(
-    folder: Path, tokenizer: tokenizers.Tokenizer, block_size: int | None = None
+    folder: Path, tokenizer: tokenizers.Tokenizer, block_size: int | None = None, bos: str = BOS
 ) -> None:
-    """Write the files that transformers, vLLM and llama.cpp read; `block_size` is the model's."""
+    """Write the files that transformers, vLLM and llama.cpp read; `block_size` is the model's.
+
+    `bos` is the token that begins a text: ours, or a published tokenizer's own.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    names = {"bos_token": BOS, "eos_token": BOS, "pad_token": PAD}
+    names = {"bos_token": bos, "eos_token": bos, "pad_token": PAD}
     config: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         **names,
-        "additional_special_tokens": [t for t in SPECIALS if t not in names.values()],
+        "additional_special_tokens": [t for t in SPECIALS if t not in (*names.values(), BOS)],
         "clean_up_tokenization_spaces": False,
         "chat_template": CHAT_TEMPLATE,
     }

@@ -1,6 +1,7 @@
 """A trained tokenizer in use: text to ids and back, conversations to ids and loss masks."""
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,18 +15,19 @@ from llm.tokenizer.chat import BOS, END, PAD, ROLES, SPECIALS, Message, check_me
 class Tokenizer:
     """Lossless text <-> ids; what looks like a special token in a text is encoded as plain text."""
 
-    def __init__(self, backend: tokenizers.Tokenizer, hash: str) -> None:
-        self.backend = backend
+    def __init__(self, backend: tokenizers.Tokenizer, hash: str, bos: str = BOS) -> None:
+        self.backend, self.bos = backend, bos
         self.hash = hash  # sha256 of tokenizer.json, hex
         backend.encode_special_tokens = True  # nobody's text can open an assistant's turn
         vocab = backend.get_vocab()
-        ids = {token: vocab[token] for token in SPECIALS if token in vocab}
-        if missing := [token for token in SPECIALS if token not in ids]:
+        wanted = (bos, *SPECIALS[1:])
+        ids = {token: vocab[token] for token in wanted if token in vocab}
+        if missing := [token for token in wanted if token not in ids]:
             raise DataError(
                 f"the tokenizer lacks the special tokens {', '.join(missing)}; "
                 "use one made by the tokenizer stage"
             )
-        self.bos_id = ids[BOS]  # begins a text, separates documents
+        self.bos_id = ids[bos]  # begins a text, separates documents
         self.pad_id = ids[PAD]
         self.end_id = ids[END]  # ends a turn
         self.role_ids = {role: ids[f"<|{role}|>"] for role in ROLES}
@@ -35,20 +37,22 @@ class Tokenizer:
     @classmethod
     def load(cls, folder: Path) -> "Tokenizer":
         """The tokenizer of a folder that the tokenizer stage or a training stage wrote."""
-        path = folder / TOKENIZER_FILE
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
-            raise DataError(f"{path} does not exist; `dvc repro tokenizer` makes it") from None
-        try:
-            backend = tokenizers.Tokenizer.from_buffer(content)
-        except ValueError as error:
-            raise DataError(f"{path} is not a tokenizer: {error}") from None
-        return cls(backend, hashlib.sha256(content).hexdigest())
+        backend, content = _read(folder)
+        return cls(backend, hashlib.sha256(content).hexdigest(), _bos(folder, backend))
 
-    def save(self, folder: Path, block_size: int) -> None:
+    @classmethod
+    def adopt(cls, folder: Path) -> "Tokenizer":
+        """The tokenizer of a published folder: its ids stay, chat markers it lacks come after them."""
+        backend, _ = _read(folder)
+        bos = _bos(folder, backend)
+        backend.no_padding()
+        backend.no_truncation()
+        backend.add_special_tokens([bos, *SPECIALS[1:]])  # those there are keep their ids
+        return cls(backend, hashlib.sha256(backend.to_str().encode()).hexdigest(), bos)
+
+    def save(self, folder: Path, block_size: int | None = None) -> None:
         """Write the tokenizer's files beside a model's weights; the hash stays the same."""
-        save_tokenizer(folder, self.backend, block_size)
+        save_tokenizer(folder, self.backend, block_size, self.bos)
 
     @property
     def vocab_size(self) -> int:
@@ -87,3 +91,27 @@ class Tokenizer:
             ids += [self.role_ids[message["role"]], *content, self.end_id]
             loss_mask += [False, *[message["role"] == "assistant"] * (len(content) + 1)]
         return ids, loss_mask
+
+
+def _read(folder: Path) -> tuple[tokenizers.Tokenizer, bytes]:
+    path = folder / TOKENIZER_FILE
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist; `dvc repro tokenizer` makes it") from None
+    try:
+        return tokenizers.Tokenizer.from_buffer(content), content
+    except ValueError as error:
+        raise DataError(f"{path} is not a tokenizer: {error}") from None
+
+
+def _bos(folder: Path, backend: tokenizers.Tokenizer) -> str:
+    """What begins a text: `<|endoftext|>` where the tokenizer knows it, else what its config names."""
+    path = folder / "tokenizer_config.json"
+    if BOS in backend.get_vocab() or not path.is_file():
+        return BOS
+    try:
+        token = json.loads(path.read_text(encoding="utf-8")).get("bos_token")
+    except (ValueError, AttributeError) as error:
+        raise DataError(f"{path} is not a tokenizer's config: {error}") from None
+    return (token["content"] if isinstance(token, dict) else token) or BOS

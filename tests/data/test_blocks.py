@@ -2,8 +2,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from llm.data.blocks import Blocks, TrainingBlocks, ValidationBlocks
+from llm.data.blocks import Blocks, TrainingBlocks, ValidationBlocks, document_positions
 from llm.data.shards import TokenShards, write_shards
 from llm.errors import ConfigError, DataError
 from llm.tokenizer.load import Tokenizer
@@ -14,6 +15,11 @@ def shards(tokenizer: Tokenizer, tmp_path: Path) -> TokenShards:
     """0, 1, 2, … 203 over shards of 50."""
     write_shards(tmp_path, [np.arange(204)], 50, tokenizer)
     return TokenShards(tmp_path, tokenizer.hash)
+
+
+def test_positions_count_from_each_document_of_a_block() -> None:
+    ids = torch.tensor([[5, 6, 0, 7, 8, 0, 0, 9], [0, 1, 2, 3, 4, 5, 6, 7]])
+    assert document_positions(ids, 0).tolist() == [[0, 1, 0, 1, 2, 0, 0, 1], [*range(8)]]
 
 
 def test_targets_are_the_next_ids_across_shards(shards: TokenShards) -> None:

@@ -80,7 +80,9 @@ def pairs() -> list[dict[str, Any]]:
 @pytest.fixture(scope="session")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     folder = tmp_path_factory.mktemp("tokenizer")
-    config = TokenizerConfig(vocab_size=320, sample_bytes=10**6, min_frequency=2, max_digits=1)
+    config = TokenizerConfig(
+        init_from="", vocab_size=320, sample_bytes=10**6, min_frequency=2, max_digits=1
+    )
     save_tokenizer(folder, train_tokenizer(iter(r["text"] for r in documents()), config))
     return Tokenizer.load(folder)
 

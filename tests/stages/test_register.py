@@ -47,7 +47,9 @@ def project(tmp_path: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "params.yaml").write_text("register: {name: test-llm}\n")
     texts = ["pathlib.Path(path)\n\nReads a file.", "How do I import Path?"]
-    config = TokenizerConfig(vocab_size=300, sample_bytes=10**6, min_frequency=2, max_digits=1)
+    config = TokenizerConfig(
+        init_from="", vocab_size=300, sample_bytes=10**6, min_frequency=2, max_digits=1
+    )
     save_tokenizer(tmp_path / "tokenizer", train_tokenizer(iter(texts), config))
     tokenizer = Tokenizer.load(tmp_path / "tokenizer")
     for seed, name in enumerate(("sft", "dpo")):

@@ -8,7 +8,9 @@ from llm.stages.tokenizer import run
 from llm.tokenizer.load import Tokenizer
 from tests.stages.corpus_inputs import assert_same_outs, context, function_row, put
 
-CONFIG = TokenizerConfig(vocab_size=320, sample_bytes=10**9, min_frequency=2, max_digits=1)
+CONFIG = TokenizerConfig(
+    init_from="", vocab_size=320, sample_bytes=10**9, min_frequency=2, max_digits=1
+)
 
 
 @pytest.fixture

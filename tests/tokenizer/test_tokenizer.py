@@ -20,7 +20,9 @@ TEXTS = [
     "Return 12345 of `pathlib.Path`, don't   wait.\n\n    x_train = None\r\n",
     "Größe 漢字 🙂\t",
 ] * 5
-CONFIG = TokenizerConfig(vocab_size=330, sample_bytes=10_000, min_frequency=2, max_digits=2)
+CONFIG = TokenizerConfig(
+    init_from="", vocab_size=330, sample_bytes=10_000, min_frequency=2, max_digits=2
+)
 CHAT = [
     {"role": "system", "content": "Be brief."},
     {"role": "user", "content": " What is\n\n`Path`? 12345 "},

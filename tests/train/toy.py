@@ -41,6 +41,7 @@ def config(**changes) -> TrainConfig:
     optim = {"lr": 1e-2, "min_lr_frac": 0.1, "warmup_frac": 0.1, "weight_decay": 0.1}
     optim |= {"beta1": 0.9, "beta2": 0.95, "grad_clip": 1.0}
     values = {
+        "init_from": "",
         "optim": OptimConfig(**(optim | changes.pop("optim", {}))),
         "precision": "fp32",
         "device": "cpu",

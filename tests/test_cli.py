@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from llm.config.params import load_params
+from llm.config.presets import preset_names
 from tests.conftest import ROOT
 
 
@@ -27,7 +28,7 @@ def test_help_is_a_map_of_the_commands(folder: Path) -> None:
 
 def test_a_preset_is_written_shown_and_undone(folder: Path) -> None:
     before = load_params(folder / "params.yaml")
-    assert set(llm(folder, "preset").stdout.split()) == {"default", "gpt2-124m", "smoke"}
+    assert llm(folder, "preset").stdout.split() == preset_names(ROOT / "presets")
     shown = llm(folder, "preset", "smoke").stdout
     assert "-  n_layer: 4" in shown
     assert "+  n_layer: 2" in shown
@@ -40,7 +41,8 @@ def test_a_preset_is_written_shown_and_undone(folder: Path) -> None:
 def test_a_wrong_name_or_value_is_one_line_and_exit_code_1(folder: Path) -> None:
     wrong = llm(folder, "preset", "huge")
     assert wrong.returncode == 1
-    assert wrong.stderr == "error: no preset 'huge'; there are default, gpt2-124m, smoke\n"
+    names = ", ".join(preset_names(ROOT / "presets"))
+    assert wrong.stderr == f"error: no preset 'huge'; there are {names}\n"
     text = (folder / "params.yaml").read_text()
     (folder / "params.yaml").write_text(text.replace("n_layer:", "n_layers:"))
     wrong = llm(folder, "check")

@@ -43,6 +43,8 @@ class SamplingConfig(Section):
 class SftConfig(TrainConfig):
     """Supervised fine-tuning on the assistant's turns."""
 
+    z_loss: NonNegativeFloat
+    """Weight of log²(sum of exp(logits)), which keeps logits near 0; 0 is none."""
     epochs: PositiveInt
     """Passes over the conversations."""
     batch_sequences: PositiveInt

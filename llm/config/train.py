@@ -1,8 +1,15 @@
 """What every training stage shares, and the sections `launch` and `pretrain`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from llm.config.base import Section
 
@@ -17,14 +24,24 @@ class LaunchConfig(Section):
 
 
 class OptimConfig(Section):
-    """AdamW with decoupled decay, linear warm-up, cosine decay, gradient clipping."""
+    """Optimizer with decoupled decay, schedule after a linear warm-up, gradient clipping."""
 
+    optimizer: Literal["adamw", "muon"]
+    """muon: Muon for the matrices of the blocks, AdamW for the rest."""
     lr: PositiveFloat
-    """Peak learning rate."""
+    """Peak learning rate of AdamW."""
+    muon_lr: PositiveFloat
+    """Peak learning rate of Muon."""
+    muon_momentum: Annotated[float, Field(ge=0, lt=1)]
+    """Decay of Muon's mean gradient."""
+    schedule: Literal["cosine", "wsd", "constant", "linear"]
+    """After the warm-up: half a cosine; stable, then a line down; constant; a line down."""
     min_lr_frac: Fraction
-    """Final learning rate as a share of the peak."""
+    """Final learning rate as a share of the peak; not of a constant one."""
     warmup_frac: Fraction
-    """Share of the steps."""
+    """Share of the steps in which the rate rises."""
+    decay_frac: Fraction
+    """wsd: share of the steps, at the end, in which the rate falls."""
     weight_decay: NonNegativeFloat
     """On matrices only."""
     beta1: Annotated[float, Field(ge=0, lt=1)]
@@ -33,6 +50,22 @@ class OptimConfig(Section):
     """Decay of the mean squared gradient."""
     grad_clip: PositiveFloat
     """Largest global norm."""
+    nonfinite: Literal["stop", "skip"]
+    """What a step does whose loss or gradient is not finite; the weights stay as they are."""
+    skip_sigma: NonNegativeFloat
+    """Skip a step whose loss or gradient norm is this many deviations above the mean of the recent
+    ones; 0 skips none."""
+    skip_window: Annotated[int, Field(ge=2)]
+    """How many steps are the recent ones; the first so many are never skipped."""
+
+    @model_validator(mode="after")
+    def _check_schedule(self) -> Self:
+        if self.schedule == "wsd" and self.warmup_frac + self.decay_frac > 1:
+            raise ValueError(
+                f"warmup_frac={self.warmup_frac} and decay_frac={self.decay_frac} overlap: "
+                "their sum must be at most 1"
+            )
+        return self
 
 
 class TrainConfig(Section):
@@ -66,6 +99,8 @@ class TrainConfig(Section):
 class PretrainConfig(TrainConfig):
     """Next-token prediction on the corpus."""
 
+    z_loss: NonNegativeFloat
+    """Weight of log²(sum of exp(logits)), which keeps logits near 0; 0 is none."""
     document_mask: bool
     """In a block of several documents, each sees itself alone and counts its positions from 0."""
     batch_tokens: PositiveInt

@@ -8,6 +8,7 @@ Metrics  val/loss (nats per token), val/bpb (bits per byte), tokens, steps, para
 """
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def run(
     job = Job(
         name=ctx.name,
         model=network,
-        loss_fn=next_token_loss,
+        loss_fn=partial(next_token_loss, z_loss=pretrain.z_loss),
         train=batches,
         val=ValidationBlocks(val_blocks, pretrain.micro_batch_size),
         flops_per_token=flops_per_token(network, model.block_size),

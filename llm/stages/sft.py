@@ -7,6 +7,7 @@ Writes   models/sft          a Hugging Face folder
 Metrics  val/loss (nats per assistant token), conversations, too_long, steps
 """
 
+from functools import partial
 from typing import Any
 
 from llm.align.sft import collate_conversations, encode_conversations
@@ -50,7 +51,7 @@ def run(ctx: Context, *, launch: LaunchConfig, sft: SftConfig) -> dict[str, Any]
     job = Job(
         name=ctx.name,
         model=network,
-        loss_fn=next_token_loss,
+        loss_fn=partial(next_token_loss, z_loss=sft.z_loss),
         train=batches,
         val=PaddedValidation(test, collate_conversations, sft.micro_batch_size),
         flops_per_token=backbone_flops_per_token(network.backbone),

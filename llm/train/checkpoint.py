@@ -10,6 +10,7 @@ from torch import nn
 
 from llm.errors import CheckpointError
 from llm.files import write_file
+from llm.train.guard import StepGuard
 
 FILE = "checkpoint.pt"
 
@@ -27,9 +28,10 @@ def save_checkpoint(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
+    guard: StepGuard,
     progress: Progress,
 ) -> None:
-    """Replace the checkpoint in `work` by weights, optimizer, loss scale, generators and progress.
+    """Replace the checkpoint in `work` by weights, optimizer, loss scale, guard, generators, progress.
 
     The data's position is the step, and `work` is keyed by the content of the stage's
     params and inputs, so neither needs storing.
@@ -38,6 +40,7 @@ def save_checkpoint(
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "scaler": scaler.state_dict(),
+        "guard": guard.state_dict(),
         "rng_cpu": torch.get_rng_state(),
         "rng_cuda": torch.cuda.get_rng_state_all(),
         "step": progress.step,
@@ -53,6 +56,7 @@ def load_checkpoint(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
+    guard: StepGuard,
     device: torch.device,
 ) -> Progress:
     """Continue from the checkpoint in `work`; from the start when there is none.
@@ -67,6 +71,7 @@ def load_checkpoint(
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         scaler.load_state_dict(state["scaler"])
+        guard.load_state_dict(state["guard"])
     except (RuntimeError, KeyError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); delete it to start again") from None
     torch.set_rng_state(state["rng_cpu"].cpu())

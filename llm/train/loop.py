@@ -16,9 +16,11 @@ from llm.errors import ConfigError
 from llm.tied import EXIT_TERMINATED
 from llm.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from llm.train.distributed import Ranks
+from llm.train.guard import StepGuard
 from llm.train.interrupt import deferred_sigterm
-from llm.train.optimizer import build_optimizer, learning_rate
+from llm.train.optimizer import build_optimizer
 from llm.train.precision import DTYPES, loss_scaler
+from llm.train.schedule import learning_rate
 from llm.train.step import LossFn, train_step, validate
 from llm.train.throughput import Throughput, matmul_flops
 
@@ -67,14 +69,15 @@ def train(
     stepped = ranks.wrap(torch.compile(model) if config.compile else model)  # type: ignore[arg-type]
     optimizer = build_optimizer(model, config.optim)
     scaler = loss_scaler(config.precision, ranks.device)
-    progress = load_checkpoint(work, model, optimizer, scaler, ranks.device)
+    guard = StepGuard(config.optim)
+    progress = load_checkpoint(work, model, optimizer, scaler, guard, ranks.device)
     speed = Throughput(job.flops_per_token, _peak(config, ranks))
     n_steps = job.train.n_steps
     if progress.step:
         logger.info("%s: resuming after step %d of %d", job.name, progress.step, n_steps)
     with deferred_sigterm() as interrupt:
         while progress.step < n_steps:
-            row = _step(job, stepped, optimizer, scaler, progress.step, config, ranks, speed)
+            row = _step(job, stepped, optimizer, scaler, guard, progress.step, config, ranks, speed)
             progress.step += 1
             done = progress.step == n_steps
             if progress.step % config.eval_interval == 0 and not done:
@@ -84,7 +87,7 @@ def train(
             stop = ranks.sum(torch.tensor(float(bool(interrupt)), device=ranks.device)).item() > 0
             if stop or done or progress.step % config.checkpoint_interval == 0:
                 if ranks.is_first:
-                    save_checkpoint(work, model, optimizer, scaler, progress)
+                    save_checkpoint(work, model, optimizer, scaler, guard, progress)
                 ranks.wait()
             if stop:
                 logger.info("%s: asked to end; saved after step %d", job.name, progress.step)
@@ -101,6 +104,7 @@ def _step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
+    guard: StepGuard,
     step: int,
     config: TrainConfig,
     ranks: Ranks,
@@ -108,12 +112,12 @@ def _step(
 ) -> dict[str, float]:
     """Set the rate, take this rank's share of the step's micro-batches, update."""
     started = time.perf_counter()
-    lr = learning_rate(step, job.train.n_steps, config.optim)
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = learning_rate(group["peak_lr"], step, job.train.n_steps, config.optim)
+    lr = learning_rate(config.optim.lr, step, job.train.n_steps, config.optim)
     share = range(ranks.rank, job.train.micros_per_step, ranks.size)
     batches = [job.train.micro_batch(step, index).to(ranks.device) for index in share]
-    means = train_step(model, batches, job.loss_fn, optimizer, scaler, config, ranks)
+    means = train_step(model, batches, job.loss_fn, optimizer, scaler, guard, config, ranks, step)
     tokens = sum(batch.tokens for batch in batches) * ranks.size  # ranks have equal shares
     speed.add(tokens, time.perf_counter() - started)
     return {f"train/{name}": value for name, value in means.items()} | {"lr": lr}

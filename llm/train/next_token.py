@@ -7,12 +7,12 @@ from llm.data.batch import Batch
 from llm.model.mask import document_mask
 
 
-def next_token_loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+def next_token_loss(model: nn.Module, batch: Batch, *, z_loss: float = 0.0) -> dict[str, Tensor]:
     """Summed cross-entropy of the counted targets, in nats.
 
     `loss_mask` (B, T), where there is one, is True at the targets that count; logits
     are computed at those positions only. `positions` (B, T), where there are any, restart
-    at 0 with each document, and no document sees another.
+    at 0 with each document, and no document sees another. With `z_loss`, a penalty besides.
     """
     targets, mask = batch.inputs["targets"], batch.inputs.get("loss_mask")
     positions = batch.inputs.get("positions")
@@ -20,4 +20,8 @@ def next_token_loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
     logits = model(batch.inputs["ids"], keep=mask, positions=positions, mask=seen)
     # (B, T, V) or (N, V)
     counted = targets.flatten() if mask is None else targets[mask]
-    return {"loss": F.cross_entropy(logits.flatten(0, -2).float(), counted, reduction="sum")}
+    logits = logits.flatten(0, -2).float()
+    loss = {"loss": F.cross_entropy(logits, counted, reduction="sum")}
+    if z_loss:  # log² of the softmax's denominator (Chowdhery et al. 2022, section 5)
+        loss["penalty"] = z_loss * logits.logsumexp(-1).square().sum()
+    return loss

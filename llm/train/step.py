@@ -1,18 +1,19 @@
 """One optimizer step, and one pass over validation data."""
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from llm.config.train import TrainConfig
 from llm.data.batch import Batch
-from llm.errors import TrainingError
 from llm.train.distributed import Ranks
+from llm.train.guard import StepGuard
 from llm.train.precision import autocast
 
-# Sums over the units of a micro-batch, by name; "loss" carries the gradient.
+# Sums over the units of a micro-batch, by name; "loss", and "penalty" where there is one, carry
+# the gradient.
 LossFn = Callable[[nn.Module, Batch], dict[str, Tensor]]
 
 
@@ -22,33 +23,38 @@ def train_step(
     loss_fn: LossFn,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
+    guard: StepGuard,
     config: TrainConfig,
     ranks: Ranks,
+    step: int,
 ) -> dict[str, float]:
     """Update the weights once; returns means over the step's units, and the gradient norm.
 
-    Every unit weighs the same, on whatever rank and in whatever micro-batch it sits.
-    Raises TrainingError before the update when the loss or the gradient norm is not finite.
+    Every unit weighs the same, on whatever rank and in whatever micro-batch it sits. What is
+    random (dropout) depends on the seed, the step and the micro-batch alone. The weights stay
+    as they are when the guard does not accept the step, or raises TrainingError.
     """
     own_units = torch.tensor(float(sum(batch.units for batch in micro_batches)))
     units = ranks.sum(own_units.to(ranks.device)).item()
     sums: list[dict[str, Tensor]] = []
     for index, batch in enumerate(micro_batches):
         last = index == len(micro_batches) - 1
+        torch.manual_seed(_seed(config.seed, step, ranks.rank + index * ranks.size))
         with ranks.accumulate(model, last=last):
             with autocast(config.precision, ranks.device):
                 terms = loss_fn(model, batch)
+            objective = terms["loss"] + terms["penalty"] if "penalty" in terms else terms["loss"]
             # DDP averages gradients over ranks; times the number of ranks makes that a sum.
-            scaler.scale(terms["loss"] * (ranks.size / units)).backward()
+            scaler.scale(objective * (ranks.size / units)).backward()
         sums.append({name: value.detach() for name, value in terms.items()})
     means = _means(sums, units, ranks)
     scaler.unscale_(optimizer)
     norm = nn.utils.clip_grad_norm_(model.parameters(), config.optim.grad_clip).item()
-    _require_finite(means["loss"], norm, scaler)
-    scaler.step(optimizer)
+    if guard.accepts(means["loss"], norm, scaled=scaler.is_enabled()):
+        scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
-    return means | {"grad_norm": norm}
+    return means | {"grad_norm": norm} | ({"skipped": guard.skipped} if guard.is_on else {})
 
 
 @torch.no_grad()
@@ -79,12 +85,5 @@ def _means(sums: list[dict[str, Tensor]], units: float, ranks: Ranks) -> dict[st
     return dict(zip(names, (ranks.sum(stacked) / units).tolist(), strict=True))
 
 
-def _require_finite(loss: float, norm: float, scaler: torch.amp.GradScaler) -> None:
-    if not math.isfinite(loss):
-        raise TrainingError(f"loss={loss} is not finite; lower optim.lr or use precision fp32")
-    if (
-        not math.isfinite(norm) and not scaler.is_enabled()
-    ):  # the fp16 scaler skips such a step itself
-        raise TrainingError(
-            f"gradient norm={norm} is not finite; lower optim.lr or use precision fp32"
-        )
+def _seed(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])

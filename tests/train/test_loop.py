@@ -1,3 +1,4 @@
+import functools
 import signal
 from pathlib import Path
 
@@ -5,7 +6,9 @@ import pytest
 import torch
 
 from llm.errors import CheckpointError, TrainingError
-from tests.train.toy import Patterns, config, run
+from llm.model.transformer import LanguageModel
+from llm.train.next_token import next_token_loss
+from tests.train.toy import SHAPE, VOCAB, Patterns, config, run
 
 
 class Killed(Exception):
@@ -28,18 +31,22 @@ def test_the_loss_falls(tmp_path: Path) -> None:
     assert outcome.history[-1]["train/loss"] < outcome.history[0]["train/loss"] - 0.3
 
 
-def test_resumed_equals_uninterrupted_to_the_bit(tmp_path: Path) -> None:
-    whole, undisturbed = run(tmp_path / "a", Patterns(12, 2, 4), config())
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("parts", [{}, {"dropout": 0.3}], ids=["plain", "dropout"])
+def test_resumed_equals_uninterrupted_to_the_bit(tmp_path: Path, optimizer, parts) -> None:
+    settings = config(optim={"optimizer": optimizer})
+    whole, undisturbed = run(tmp_path / "a", Patterns(12, 2, 4), settings, **parts)
 
     def die(step: int, metrics) -> None:
         if step == 10:
             raise Killed
 
     with pytest.raises(Killed):
-        run(tmp_path / "b", Patterns(12, 2, 4), config(), die)
+        run(tmp_path / "b", Patterns(12, 2, 4), settings, die, **parts)
     resumed_at: list[int] = []
     resumed, outcome = run(
-        tmp_path / "b", Patterns(12, 2, 4), config(), lambda step, _: resumed_at.append(step)
+        *(tmp_path / "b", Patterns(12, 2, 4), settings, lambda step, _: resumed_at.append(step)),
+        **parts,
     )
     assert resumed_at[0] == 9  # the checkpoint of step 8 was used
     assert_same(whole, resumed, atol=0, rtol=0)
@@ -68,6 +75,30 @@ def test_micro_batches_equal_one_batch(tmp_path: Path) -> None:
     one, _ = run(tmp_path / "a", Patterns(6, 1, 16), config())
     four, _ = run(tmp_path / "b", Patterns(6, 4, 4), config())
     assert_same(one, four, atol=1e-5, rtol=1e-4)
+
+
+def test_muon_lowers_the_loss_and_works_in_low_precision(tmp_path: Path) -> None:
+    for precision in ("fp32", "bf16", "fp16"):
+        settings = config(optim={"optimizer": "muon"}, precision=precision)
+        _, outcome = run(tmp_path / precision, Patterns(40, 1, 4), settings)
+        assert outcome.history[-1]["train/loss"] < outcome.history[0]["train/loss"] - 0.3
+
+
+def test_a_z_loss_is_log_z_squared_and_is_no_part_of_the_loss(tmp_path: Path) -> None:
+    batch = Patterns(1, 1, 4).micro_batch(0, 0)
+    model = LanguageModel(SHAPE, VOCAB)
+    plain = next_token_loss(model, batch)
+    terms = next_token_loss(model, batch, z_loss=0.5)
+    logits = model(batch.inputs["ids"], keep=batch.inputs["loss_mask"])
+    torch.testing.assert_close(terms["penalty"], 0.5 * (logits.logsumexp(-1) ** 2).sum())
+    assert torch.equal(terms["loss"], plain["loss"])
+    assert "penalty" not in plain
+    pulled = functools.partial(next_token_loss, z_loss=1.0)
+    _, free = run(tmp_path / "a", Patterns(30, 1, 4), config())
+    _, held = run(tmp_path / "b", Patterns(30, 1, 4), config(), loss_fn=pulled)
+    assert held.history[-1]["train/penalty"] < held.history[0]["train/penalty"] / 2
+    assert "val/penalty" in held.final
+    assert free.history[0]["train/loss"] == held.history[0]["train/loss"]
 
 
 def test_golden_losses(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A tiny language-model job that tests of the loop share, in one process or under torchrun."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -12,10 +13,28 @@ from llm.model.transformer import LanguageModel, initialise
 from llm.train.distributed import ranks
 from llm.train.loop import Job, Outcome, train
 from llm.train.next_token import next_token_loss
+from llm.train.step import LossFn
 from tests.shapes import shape
 
 SHAPE = shape(block_size=16, n_head=2, n_kv_head=1, n_embd=16, n_inner=32)
 VOCAB = 50
+OPTIM = {
+    "optimizer": "adamw",
+    "lr": 1e-2,
+    "muon_lr": 0.02,
+    "muon_momentum": 0.95,
+    "schedule": "cosine",
+    "min_lr_frac": 0.1,
+    "warmup_frac": 0.1,
+    "decay_frac": 0.2,
+    "weight_decay": 0.1,
+    "beta1": 0.9,
+    "beta2": 0.95,
+    "grad_clip": 1.0,
+    "nonfinite": "stop",
+    "skip_sigma": 0.0,
+    "skip_window": 10,
+}
 
 
 class Patterns:
@@ -38,11 +57,9 @@ class Patterns:
 
 
 def config(**changes) -> TrainConfig:
-    optim = {"lr": 1e-2, "min_lr_frac": 0.1, "warmup_frac": 0.1, "weight_decay": 0.1}
-    optim |= {"beta1": 0.9, "beta2": 0.95, "grad_clip": 1.0}
     values = {
         "init_from": "",
-        "optim": OptimConfig(**(optim | changes.pop("optim", {}))),
+        "optim": OptimConfig.model_validate(OPTIM | changes.pop("optim", {})),
         "precision": "fp32",
         "device": "cpu",
         "compile": False,
@@ -57,16 +74,24 @@ def config(**changes) -> TrainConfig:
 
 
 def run(
-    work: Path, batches: Patterns, settings: TrainConfig, log=lambda step, metrics: None
+    work: Path,
+    batches: Patterns,
+    settings: TrainConfig,
+    log=lambda step, metrics: None,
+    loss_fn: LossFn = next_token_loss,
+    **parts,
 ) -> tuple[LanguageModel, Outcome]:
-    model = LanguageModel(SHAPE, VOCAB)
+    model = LanguageModel(SHAPE.model_copy(update=parts), VOCAB)
     initialise(model, 1)
     val = [Patterns(1, 4, 4).micro_batch(1000 + i, 0) for i in range(3)]
-    job = Job("toy", model, next_token_loss, batches, val, flops_per_token(model, 16))
+    job = Job("toy", model, loss_fn, batches, val, flops_per_token(model, 16))
     with ranks(settings.device) as own:
         return model, train(job, settings, own, work, log)
 
 
 if __name__ == "__main__":  # under torchrun: train and save the weights
-    model, outcome = run(Path(sys.argv[1]) / "work", Patterns(6, 4, 4), config())
+    changes = json.loads(sys.argv[3])
+    settings = config(optim=changes["optim"])
+    work = Path(sys.argv[1]) / "work"
+    model, outcome = run(work, Patterns(6, 4, 4), settings, **changes["parts"])
     torch.save((model.state_dict(), outcome.history), Path(sys.argv[1]) / f"{sys.argv[2]}.pt")

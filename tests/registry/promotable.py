@@ -18,7 +18,6 @@ import mlflow
 import torch
 import torch.nn.functional as F
 
-from llm.config.model import ModelConfig
 from llm.config.params import load_params
 from llm.config.presets import apply_values
 from llm.config.tokenizer import TokenizerConfig
@@ -32,18 +31,9 @@ from llm.stages.register import run as register
 from llm.tokenizer.bpe import save_tokenizer, train_tokenizer
 from llm.tokenizer.load import Tokenizer
 from tests.conftest import ROOT
+from tests.shapes import shape
 
-SHAPE = ModelConfig(
-    block_size=96,
-    n_layer=2,
-    n_head=2,
-    n_kv_head=1,
-    n_embd=32,
-    n_inner=64,
-    rope_base=10_000.0,
-    norm_eps=1e-5,
-    tie_embeddings=True,
-)
+SHAPE = shape(block_size=96, n_head=2, n_kv_head=1, n_inner=64)
 PARAMS = {
     "benchmark": {
         "tasks": ["docs_import", "docs_bpb"],
@@ -200,7 +190,9 @@ def _questions() -> list[Conversation]:
 
 def _make_tokenizer() -> Tokenizer:
     texts = [message["content"] for each in _questions() for message in each.messages]
-    config = TokenizerConfig(vocab_size=320, sample_bytes=10**6, min_frequency=2, max_digits=1)
+    config = TokenizerConfig(
+        init_from="", vocab_size=320, sample_bytes=10**6, min_frequency=2, max_digits=1
+    )
     save_tokenizer(Path("made/tokenizer"), train_tokenizer(iter(texts), config))
     return Tokenizer.load(Path("made/tokenizer"))
 

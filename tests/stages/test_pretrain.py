@@ -30,7 +30,7 @@ TOKENIZER |= {"min_frequency": 2, "max_digits": 1}
 
 def pretraining(**changes: Any) -> PretrainConfig:
     values = config(eval_interval=100, micro_batch_size=2).model_dump()
-    own = {"document_mask": False, "batch_tokens": 128, "max_tokens": 512}
+    own = {"z_loss": 0.0, "document_mask": False, "batch_tokens": 128, "max_tokens": 512}
     return validate(PretrainConfig, values | own | changes, "")
 
 
@@ -91,7 +91,7 @@ def test_sft_starts_from_a_published_folder(paths: Paths, tmp_path: Path) -> Non
     for split in ("train", "test"):
         write_conversations(paths.stage("instructions") / f"{split}.jsonl", rows)
     values = config(init_from=str(tmp_path / "hub"), eval_interval=100).model_dump()
-    section = validate(SftConfig, values | {"epochs": 1, "batch_sequences": 4}, "")
+    section = validate(SftConfig, values | {"z_loss": 0.0, "epochs": 1, "batch_sequences": 4}, "")
     metrics = sft.run(context("sft", paths), launch=LAUNCH, sft=section)
     assert metrics["conversations"] == 8
     folder = paths.model("sft")

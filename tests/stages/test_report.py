@@ -104,14 +104,14 @@ TASKS = {
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random base model."""
     root = tmp_path_factory.mktemp("model")
-    config = shape(n_layer=1, n_head=2, n_kv_head=1, n_embd=16, n_inner=32)
+    network = shape(n_layer=1, n_head=2, n_kv_head=1, n_embd=16, n_inner=32)
     config = TokenizerConfig(
         init_from="", vocab_size=300, sample_bytes=10**6, min_frequency=2, max_digits=1
     )
     save_tokenizer(root / "tokenizer", train_tokenizer(iter(["some text"]), config))
     tokenizer = Tokenizer.load(root / "tokenizer")
     torch.manual_seed(0)
-    save_model(root / "models" / "base", LanguageModel(config, tokenizer.vocab_size), tokenizer)
+    save_model(root / "models" / "base", LanguageModel(network, tokenizer.vocab_size), tokenizer)
     return root / "models"
 
 

@@ -56,7 +56,10 @@ class Artifacts:
 
     def show(self, key: str, text: str) -> None:
         """Markdown under a key, which in the UI names its history over runs."""
-        new = ArtifactCreate(type="markdown", key=key, data=text, flow_run_id=self._flow_run)
+        title = text.partition("\n")[0].removeprefix("# ")
+        new = ArtifactCreate(
+            type="markdown", key=key, description=title, data=text, flow_run_id=self._flow_run
+        )
         try:
             with get_client(sync_client=True) as client:
                 client.create_artifact(new)

@@ -27,6 +27,7 @@ from flows.graph import Graph, read_graph
 from flows.inputs import check_inputs
 from flows.links import records_link
 from flows.progress import Progress
+from flows.remote import push_results
 from flows.stage import Run, Workplace, run_stage
 from flows.worktree import Worktree, git, worktree
 from llm.config.params import load_params
@@ -78,6 +79,8 @@ def build(request: Request, start: str = "HEAD") -> None:
                 if tree.folder.exists():
                     _keep_results(tree, name, spool)
             run.artifacts.show("links", _links(tree, spool))
+            if push_results(tree.folder, get_run_logger().info):
+                get_run_logger().info("pushed to the DVC remote")
 
 
 def run_group(group: str, needs: dict[str, list[str]], run: Run, stages_at_once: int) -> None:

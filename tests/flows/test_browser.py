@@ -55,7 +55,8 @@ def test_the_form_refuses_a_bad_value_and_starts_a_run_with_a_good_one(
     assert done.state_name == "Completed"
     assert json.loads(git(folder, "show", f"run/{name}:metrics/pretrain.json")) == {"seed": 61}
 
-    page.goto(f"{site}/runs/flow-run/{run.id}?tab=Artifacts")
+    page.goto(f"{site}/runs/flow-run/{run.id}")
+    page.get_by_text("Artifacts", exact=True).first.click()
     for key in ("progress", "links"):
         expect(page.get_by_text(key, exact=True).first).to_be_visible()
     page.screenshot(path=tmp_path / "run.png")

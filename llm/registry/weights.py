@@ -19,6 +19,7 @@ from llm.registry.reference import read_reference, restore
 from llm.registry.versions import Registry, Version
 
 WORK = Path(".llm")
+MLMODEL = "MLmodel"
 
 
 def model_folder(registry: Registry, version: Version, work: Path = WORK) -> Path:
@@ -39,7 +40,7 @@ def _stored(registry: Registry, version: Version, fetched: Path) -> Path:
     try:
         uri = registry.client.get_model_version_download_uri(version.name, version.number)
         logged = _fetch(uri, fetched / version.run_id, registry.uri)
-        flavor = read_yaml(logged / "MLmodel")["flavors"]["python_function"]
+        flavor = read_yaml(logged / MLMODEL)["flavors"]["python_function"]
         return logged / flavor["artifacts"]["model"]["path"]
     except (MlflowException, OSError, KeyError) as error:
         raise TrackingError(
@@ -54,4 +55,5 @@ def _fetch(uri: str, place: Path, tracking_uri: str) -> Path:
     if not place.is_dir():
         with write_dir(place) as partial:
             download_artifacts(uri, dst_path=str(partial), tracking_uri=tracking_uri)
-    return place
+    # MLflow may put what it downloads into a folder of the address's last part
+    return place if (place / MLMODEL).is_file() else place / Path(urlparse(uri).path).name

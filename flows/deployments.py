@@ -11,6 +11,8 @@ from pathlib import Path
 from flows.alive import crash_stale_runs
 
 if __name__ == "__main__":
-    logging.getLogger("flows").setLevel(logging.INFO)
+    logger = logging.getLogger("flows")
+    logger.addHandler(logging.StreamHandler())
+    logger.setLevel(logging.INFO)
     crash_stale_runs(Path.cwd())
     runpy.run_module("flows.serve", run_name="__main__")

@@ -67,14 +67,12 @@ class Servers:
             **_inherited(os.environ, aws=False),
             "PREFECT_HOME": str(self.work / "prefect"),
             "PREFECT_API_URL": f"{self.prefect_url}/api",
+            "PREFECT_SERVER_UI_API_URL": "/api",  # a browser asks the host that it has the page from
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
             "PREFECT_SERVER_DATABASE_TIMEOUT": "60",  # seconds
             "DO_NOT_TRACK": "true",
         }
-        if not given.is_loopback:
-            # a browser elsewhere asks the host that it has the page from
-            environment["PREFECT_SERVER_UI_API_URL"] = "/api"
         if given.password:
             environment["PREFECT_SERVER_API_AUTH_STRING"] = f"{given.username}:{given.password}"
         if given.prefect_database:
@@ -123,6 +121,9 @@ class Servers:
             **self.client_environment(),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_RUNNER_POLL_FREQUENCY": "2",  # seconds until a run that is asked for starts
+            # four minutes of patience with a server, and with its database, whose absence is a 500
+            "PREFECT_CLIENT_MAX_RETRIES": "7",
+            "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "DO_NOT_TRACK": "true",
         }

@@ -17,7 +17,6 @@ import secrets
 import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
@@ -36,43 +35,16 @@ from llm.registry.versions import Registry, tracking_uri_of
 from llm.serve.champion import Champion, Served
 from llm.serve.generation import Generation
 from llm.serve.protocol import Answer, ApiError, ChatRequest, parse_request, usage
+from llm.serve.queue import Queue
 from llm.tied import tie_to_parent
 
 WORK = Path(".llm")
 PARAMS = Path("params.yaml")
 FOLLOW_S = 2.0  # between two looks at the alias
-MAX_WAITING = 32  # requests, the one that is answered included
 MAX_BODY = 1_000_000  # bytes
-RETRY_S = 5
 FAILED = ApiError(HTTPStatus.INTERNAL_SERVER_ERROR, "the model server failed; see its log")
 
 logger = logging.getLogger(__name__)
-
-
-class Queue:
-    """One after the other, in the order of their coming, and only so many."""
-
-    def __init__(self) -> None:
-        self._turn = asyncio.Lock()
-        self._waiting = 0
-        self.worker = ThreadPoolExecutor(1, thread_name_prefix="generation")
-
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait for the others; ApiError 429 when there are too many."""
-        if self._waiting >= MAX_WAITING:
-            raise ApiError(
-                HTTPStatus.TOO_MANY_REQUESTS,
-                f"{MAX_WAITING} requests wait already; try again in a moment",
-                code="rate_limit_exceeded",
-                headers={"Retry-After": str(RETRY_S)},
-            )
-        self._waiting += 1
-        try:
-            async with self._turn:
-                yield
-        finally:
-            self._waiting -= 1
 
 
 def make_app(champion: Champion, api_key: str) -> FastAPI:

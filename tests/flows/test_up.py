@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Cancelling
 
 from llm.config.model import ModelConfig
 from llm.registry.versions import Registry
@@ -68,6 +69,17 @@ def test_a_run_goes_on_while_a_server_is_killed_and_loses_no_record(
     assert [tick.step for tick in ticks] == list(range(len(ticks)))
     assert len(ticks) > 3
     assert pretrain.info.status == "FINISHED"
+
+
+def test_a_run_can_be_cancelled_after_prefect_was_killed(up: Up, client: SyncPrefectClient) -> None:
+    run = start_waiting(up, client)
+    up.kill("prefect")
+    below = psutil.Process(up.service("deployments").pid).children(recursive=True)
+    known = [ProcessId.of(process.pid) for process in below]
+    assert any("stage.py" in process.cmdline() for process in below)
+    client.set_flow_run_state(run.id, Cancelling())
+    wait_for(lambda: not any(process.is_alive() for process in known), 60)
+    assert ended(client, run).state_name == "Cancelled"
 
 
 def test_killed_deployments_leave_no_process_and_their_run_crashed(

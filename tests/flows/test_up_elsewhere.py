@@ -22,7 +22,7 @@ from tests.flows.storage import DATABASE_PASSWORD, Postgres, postgres, s3, why_n
 from tests.flows.up_process import (
     Up,
     clone,
-    finish,
+    ended,
     free_ports,
     log_of,
     running_up,
@@ -126,9 +126,10 @@ def test_a_run_goes_on_while_postgresql_restarts(
     run = start_waiting(up, client)
     assert _places_of_secrets(up.folder) == []  # of the worktree and the records on their way, too
     database.stop()
-    time.sleep(3)
+    (up.folder / "go").touch()
+    time.sleep(8)  # the stage ends, and the run wants to say so and go on
     database.start()
-    run = finish(up, client, run)
+    run = ended(client, run)
     assert run.state_name == "Completed", log_of(client, run)
     wait_for(lambda: not list((up.folder / ".llm" / "tracking").glob("flow-*")), 60)
     mlflow = MlflowClient(up.state["mlflow"])

@@ -19,7 +19,8 @@ from llm.inference.engine import Engine
 from llm.registry.versions import Version
 from llm.registry.weights import model_folder
 from llm.serve.champion import Champion
-from llm.serve.server import MAX_BODY, MAX_WAITING, read_access
+from llm.serve.queue import MAX_WAITING
+from llm.serve.server import MAX_BODY, read_access
 from tests.conftest import ROOT
 from tests.serve.conftest import Versions
 

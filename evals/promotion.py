@@ -18,6 +18,7 @@ begins, so that a killed process continues; a part that cannot be measured says 
 import argparse
 import logging
 import math
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -50,6 +51,8 @@ def main() -> None:
     except LLMError as error:
         logger.error("error: %s", error)
         sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
 
 
 def collect(given: argparse.Namespace) -> None:

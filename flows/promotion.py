@@ -23,7 +23,7 @@ from flows.command import run_command
 from llm.config.params import Params, load_params
 from llm.registry import promotion
 from llm.registry.moves import Said, roll_back
-from llm.registry.promotion import Answer, Decision, markdown, rows
+from llm.registry.promotion import Answer, Decision, narrow_markdown, rows
 from llm.registry.versions import Registry, tracking_uri_of
 
 POLL_S = 2  # how soon an answer in the UI is noticed
@@ -105,7 +105,7 @@ def _show(registry: Registry, decision: Decision) -> None:
 
 def _ask(decision: Decision, params: Params) -> Answer:
     """Pause until a person answers in the UI; no answer in time is a no."""
-    form = Approval.with_initial_data(description=markdown(decision))
+    form = Approval.with_initial_data(description=narrow_markdown(decision))
     timeout_s = params.promote.approval_timeout_s
     try:
         said = pause_flow_run(wait_for_input=form, timeout=timeout_s, poll_interval=POLL_S)

@@ -121,7 +121,7 @@ def _versions(registry: "Registry", params: Params) -> Table:
     table.add_column("champion since")
     for version in registry.versions(params.register_.name):
         tags = version.tags
-        bpb = [tags[key] for key in sorted(tags) if re.fullmatch(r"metric/\w+/bpb", key)]
+        bpb = [tags[key] for key in sorted(tags) if re.fullmatch(r"metric/\w+[./]bpb", key)]
         crowned = (
             (_local(tags["champion/at"]), tags["champion/by"]) if "champion/at" in tags else ()
         )

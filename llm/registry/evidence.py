@@ -62,7 +62,10 @@ def gather_evidence(
     out = folder / ("alone.json" if theirs is None else "compared.json")
     flat = [str(part) for pair in options.items() if pair[1] is not None for part in pair]
     run([sys.executable, "-m", "evals.promotion", *flat, "--out", str(out)])
-    return evidence | read_json(out)
+    measured = read_json(out)
+    if "documents" in (contamination := measured.get("contamination", {})):
+        contamination["reported"] = _contaminated(registry, candidate)
+    return evidence | measured
 
 
 def evidence_folder(candidate: Version, champion: Version | None, params: Params) -> Path:
@@ -178,6 +181,15 @@ def _out(lock: Mapping[str, Any], stage: str, name: str) -> tuple[str, str]:
         if Path(out["path"]).name == name and "md5" in out:
             return out["path"], out["md5"]
     raise DataError(f"the version's dvc.lock has no {name} of stage {stage}")
+
+
+def _contaminated(registry: Registry, version: Version) -> int | None:
+    """Documents that stage decontaminate found to share text with evaluation items, and left in."""
+    try:
+        metrics = read_json(registry.files(version, "metrics/decontaminate.json"))
+        return metrics["contaminated"] - metrics["dropped"]
+    except (LLMError, KeyError, TypeError):
+        return None
 
 
 def _names(version: Version) -> dict[str, str]:

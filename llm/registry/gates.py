@@ -99,16 +99,21 @@ def safety(evidence: Evidence, promote: PromoteConfig) -> Finding:
 
 
 def contamination(evidence: Evidence, promote: PromoteConfig) -> Finding:
-    """Few enough training documents share words in a row with an evaluation item."""
-    documents, sharing = (
-        _number(evidence, "contamination", key) for key in ("documents", "sharing")
+    """Few enough training documents share words in a row with an evaluation item.
+
+    Counted anew with this project's measure, or by the stage itself, which also looks for the
+    items of decontaminate.evaluation_sets; the larger number counts.
+    """
+    documents, counted, reported = (
+        _number(evidence, "contamination", key) for key in ("documents", "sharing", "reported")
     )
     if not documents:
         raise Missing("no training document was looked at")
+    sharing = max(counted, reported)
     told = (
         f"{sharing:,.0f} of {documents:,.0f} training documents share "
         f"{promote.contamination.ngram_words} words in a row with an evaluation item, "
-        f"{sharing / documents:.2%}"
+        f"{sharing / documents:.2%} (the stage itself left {reported:,.0f})"
     )
     return sharing / documents <= promote.contamination.max_frac, told
 

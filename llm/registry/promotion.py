@@ -6,6 +6,7 @@ the measuring process, show the table and ask a person.
 
 import getpass
 import subprocess
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ from llm.registry.versions import CHAMPION, Registry, Version
 FOLDER = "promotion"  # among the files of the version
 GATE_TAG = "gate/"
 PASS, FAIL = "pass", "fail"
+BAR = "\\|"  # a bar in a cell of a Markdown table
+FORM_CHARACTERS = 34  # that fit beside the other columns of Prefect's form
 
 
 class Refused(LLMError):
@@ -162,10 +165,28 @@ def markdown(decision: Decision) -> str:
     lines = [f"## {decision.title}", "", "| gate | verdict | evidence | threshold |"]
     lines.append("|---|---|---|---|")
     for row in rows(decision):
-        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row.values())} |")
+        lines.append(f"| {' | '.join(cell.replace('|', BAR) for cell in row.values())} |")
     if about := decision.evidence.get("heldout"):
         lines += ["", f"Held-out data: {about}."]
     return "\n".join([*lines, "", f"{decision.summary}; {decision.time}", ""])
+
+
+def narrow_markdown(decision: Decision) -> str:
+    """The table for a form that breaks no lines itself: what is asked for stands below what is found."""
+    lines = [
+        f"## {decision.title}",
+        "",
+        "| gate | verdict | found, and asked for |",
+        "|---|---|---|",
+    ]
+    for row in rows(decision):
+        cell = [*_broken(row["evidence"]), *(f"*{line}*" for line in _broken(row["threshold"]))]
+        lines.append(f"| {row['gate']} | {row['verdict']} | {'<br>'.join(cell)} |")
+    return "\n".join(lines)
+
+
+def _broken(text: str) -> list[str]:
+    return textwrap.wrap(text.replace("|", BAR), FORM_CHARACTERS)
 
 
 def whoami() -> str:

@@ -68,7 +68,7 @@ def test_the_run_pauses_with_the_table_and_an_approval_makes_the_champion(
     keyset = client.read_flow_run(run.id).state.state_details.run_input_keyset  # pyright: ignore
     shown = json.loads(client.read_flow_run_input(run.id, keyset["description"]))
     assert "models:/llm/1 (sft), no champion yet" in shown
-    assert "| size | pass |" in shown
+    assert "| size | pass | " in shown
     (table,) = client.read_artifacts(
         artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["gates"]))
     )

@@ -1,12 +1,23 @@
 """Sections of the corpus stages: gather, extract, filter, dedup, decontaminate."""
 
+import ipaddress
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from llm.config.base import Section
 
+
+def _network(value: str) -> str:
+    """A network in its one form; refuses what is none."""
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError:
+        raise ValueError(f"{value!r} is not a network such as 10.0.0.0/8 or fd00::/8") from None
+
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Network = Annotated[str, AfterValidator(_network)]
 PackageName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]  # top-level
 
 
@@ -23,8 +34,20 @@ class PythonDocsSource(Section):
     """Import names of installed packages."""
 
 
+class Limits(Section):
+    """What a source may cost; what goes beyond is skipped and counted."""
+
+    max_documents: NonNegativeInt
+    """Stop after the first so many; 0 is all."""
+    max_record_bytes: Annotated[int, Field(gt=0, le=1_000_000_000)]
+    """A longer file, line, cell or page is skipped as `too_long`."""
+    max_inflation: Annotated[int, Field(ge=2)]
+    """A compressed file that grows to more than so many times its size is left there, as `bomb`."""
+
+
 class FolderSource(Section):
-    """Text (.txt, .md) and JSONL files of a folder, recursively; one document per file or row."""
+    """Files of a folder, recursively: .txt, .md and .html are a document each; .jsonl, .json,
+    .csv and .parquet have one per row. All but .parquet may be compressed (.gz, .zst)."""
 
     kind: Literal["folder"]
     """Files."""
@@ -33,10 +56,105 @@ class FolderSource(Section):
     path: str
     """The folder: relative to the project's root, where it is committed, or absolute."""
     text_field: str
-    """The JSONL field that holds the text."""
+    """The field or column that holds the text of a row."""
+    limits: Limits
+    """Of its size."""
 
 
-Source = Annotated[PythonDocsSource | FolderSource, Field(discriminator="kind")]
+class File(Section):
+    """One file to download."""
+
+    url: Annotated[str, Field(pattern=r"^https?://")]
+    """Its name's ending says what is in it, as in a folder; also WARC."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    """Of the file as it is served; another one is refused."""
+
+
+class UrlSource(Section):
+    """Files from the web, each pinned by its checksum."""
+
+    kind: Literal["url"]
+    """Downloads."""
+    name: str
+    """The `source` column of its documents."""
+    files: list[File] = Field(min_length=1)
+    """Read in this order."""
+    text_field: str
+    """The field or column that holds the text of a row."""
+    allow_private: list[Network]
+    """Networks that may be read though they are not public, e.g. 10.0.0.0/8."""
+    limits: Limits
+    """Of their size."""
+
+
+class WarcSource(Section):
+    """Web archives: HTML and text of WARC responses, text of WET conversions; WAT is skipped."""
+
+    kind: Literal["warc"]
+    """Web archives."""
+    name: str
+    """The `source` column of its documents."""
+    paths: list[str] = Field(min_length=1)
+    """Files, folders and patterns, here or s3://, and http(s) URLs; gzip, zstd or lz4."""
+    allow_private: list[Network]
+    """Networks that may be read though they are not public, e.g. 10.0.0.0/8."""
+    limits: Limits
+    """Of their size."""
+
+
+class CommonCrawlSource(Section):
+    """Archives of one crawl of Common Crawl."""
+
+    kind: Literal["common_crawl"]
+    """A crawl of the web."""
+    name: str
+    """The `source` column of its documents."""
+    crawl: Annotated[str, Field(pattern=r"^CC-[A-Z]+(-[0-9]+)+$")]
+    """Its id, e.g. CC-MAIN-2024-10."""
+    archive: Literal["warc", "wet"]
+    """Pages as they were served, or Common Crawl's own plain text of them."""
+    max_files: NonNegativeInt
+    """Of its list of archives, an even sample by hash; 0 is all (tens of thousands)."""
+    server: str
+    """https://data.commoncrawl.org, or s3://commoncrawl."""
+    allow_private: list[Network]
+    """Networks that may be read though they are not public, e.g. 10.0.0.0/8."""
+    limits: Limits
+    """Of their size."""
+
+
+class HuggingFaceSource(Section):
+    """A dataset of the Hugging Face hub, or a folder in its form, read as a stream."""
+
+    kind: Literal["huggingface"]
+    """Datasets hub."""
+    name: str
+    """The `source` column of its documents."""
+    path: str
+    """Of the dataset on the hub, e.g. HuggingFaceFW/fineweb, or a local folder."""
+    config: str | None
+    """The dataset's configuration, e.g. sample-10BT; null is its default."""
+    split: str
+    """E.g. train."""
+    revision: str | None
+    """A commit of the dataset: pin one to get the same documents again; null is the newest."""
+    text_field: str
+    """The column that holds the text."""
+    url_field: str | None
+    """The column that holds where a document is from; null numbers the rows."""
+    limits: Limits
+    """Of its size."""
+
+
+Source = Annotated[
+    PythonDocsSource
+    | FolderSource
+    | UrlSource
+    | WarcSource
+    | CommonCrawlSource
+    | HuggingFaceSource,
+    Field(discriminator="kind"),
+]
 
 
 class GatherConfig(Section):

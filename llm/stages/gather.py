@@ -1,44 +1,52 @@
 """Stage gather: documents from the sources that params.yaml names.
 
-Reads    gather.sources       Python sources of the interpreter and of packages; folders
+Reads    gather.sources       Python sources of the interpreter and of packages; folders; the web
 Writes   data/gather          parquet shards: id, source, url, mime, content, meta
-Metrics  gather.json          documents, bytes, by_source: documents, bytes, failed (files)
+         data/gather/skipped  parquet shards: source, url, reason, detail
+Metrics  gather.json          documents, bytes, by_source: documents, bytes, failed, skipped by reason
 
-Every source is checked, and every file of a folder read, before the first document is
-written.
+Every source is found before the first is read. What has been read is kept outside the
+outs, so that a stopped download or crawl goes on where it was.
 """
 
 import heapq
 import logging
-from collections.abc import Iterator
+import shutil
+from collections import Counter
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from itertools import islice
 from typing import Any
 
 from llm.cluster import map_shards
-from llm.config.corpus import FolderSource, GatherConfig, Source
+from llm.config.corpus import GatherConfig
 from llm.corpus.documents import GATHERED, Row, write_shards
-from llm.corpus.folder import folder_documents
-from llm.corpus.python_docs import batches, harvest, python_files
+from llm.corpus.sources.reading import SKIPPED, Gathered, Part, gather_part, list_parts
 from llm.errors import DataError
 from llm.files import write_dir
 from llm.process import Context, main
+
+LOG_EVERY = 20  # parts
 
 logger = logging.getLogger(__name__)
 
 
 def run(ctx: Context, *, gather: GatherConfig) -> dict[str, Any]:
     """Gather every source; returns the stage's metrics."""
-    for source in gather.sources:
-        _check(source)
-    by_source = {
-        source.name: {"documents": 0, "bytes": 0, "failed": 0} for source in gather.sources
+    parts = {
+        source.name: list_parts(source, ctx.work, gather.shard_bytes, ctx.workers)
+        for source in gather.sources
     }
+    sources = [_Source(gather, number, parts) for number in range(len(gather.sources))]
     with write_dir(ctx.out) as partial:
-        rows = _all_documents(gather, ctx.workers, by_source)
+        rows = (row for source in sources for row in source.documents(ctx.workers))
         shards = write_shards(partial, rows, GATHERED, gather.shard_bytes)
-        documents = sum(counts["documents"] for counts in by_source.values())
-        if not documents:
-            raise DataError("gather.sources give no document; name a source that holds text")
+        skipped = (row for source in sources for row in source.skipped())
+        write_shards(partial / "skipped", skipped, SKIPPED, gather.shard_bytes)
+    by_source = {source.name: source.counts for source in sources}
+    documents = sum(counts["documents"] for counts in by_source.values())
     logger.info("%d documents in %d shards", documents, shards)
+    shutil.rmtree(ctx.work, ignore_errors=True)
     return {
         "documents": documents,
         "bytes": sum(counts["bytes"] for counts in by_source.values()),
@@ -46,37 +54,51 @@ def run(ctx: Context, *, gather: GatherConfig) -> dict[str, Any]:
     }
 
 
-def _check(source: Source) -> None:
-    """Raise what is wrong with a source before any work is done for another."""
-    if isinstance(source, FolderSource):
-        for _ in folder_documents(source):
-            pass
-    else:
-        python_files(source)
+class _Source:
+    """One source as it is gathered: its documents pass once, and are counted."""
 
+    def __init__(self, gather: GatherConfig, number: int, parts: dict[str, list[Part]]) -> None:
+        source = gather.sources[number]
+        self.name = source.name
+        self.counts: dict[str, Any] = {"documents": 0, "bytes": 0, "failed": 0}
+        self._parts = parts[source.name]
+        self._sample_size = gather.max_documents
+        limits = getattr(source, "limits", None)
+        self._limit: int | None = (limits.max_documents if limits else 0) or None
+        self._gathered: list[Gathered] = []
 
-def _all_documents(
-    gather: GatherConfig, workers: int, by_source: dict[str, dict[str, int]]
-) -> Iterator[Row]:
-    """Every document, counted in `by_source` as it passes."""
-    for source in gather.sources:
-        counts = by_source[source.name]
-        for row in _sample(_documents(source, workers, counts), gather.max_documents):
-            counts["documents"] += 1
-            counts["bytes"] += len(row["content"].encode())
-            yield row
+    def documents(self, workers: int) -> Iterator[Row]:
+        """The documents, sampled; DataError when there are none."""
+        with closing(self._all(workers)) as rows:
+            for row in _sample(islice(rows, self._limit), self._sample_size):
+                self.counts["documents"] += 1
+                self.counts["bytes"] += len(row["content"].encode())
+                yield row
+        skipped = sum((Counter(part.skipped) for part in self._gathered), Counter[str]())
+        self.counts["failed"] = skipped.total()
+        if skipped:
+            self.counts["skipped"] = dict(sorted(skipped.items()))
+        if not self.counts["documents"]:
+            raise DataError(self._nothing(skipped))
 
+    def skipped(self) -> Iterator[Row]:
+        """What was skipped in the parts that were read."""
+        for part in self._gathered:
+            yield from part.skipped_rows()
 
-def _documents(source: Source, workers: int, counts: dict[str, int]) -> Iterator[Row]:
-    if isinstance(source, FolderSource):
-        yield from folder_documents(source)
-        return
-    work = batches(python_files(source))
-    for number, result in enumerate(map_shards(harvest, work, workers), start=1):
-        counts["failed"] += result.failed
-        if number % 20 == 0:
-            logger.info("%s: %d of %d batches of files", source.name, number, len(work))
-        yield from result.documents
+    def _all(self, workers: int) -> Generator[Row]:
+        for number, part in enumerate(map_shards(gather_part, self._parts, workers), start=1):
+            self._gathered.append(part)
+            if number % LOG_EVERY == 0 or number == len(self._parts):
+                logger.info("%s: %d of %d parts read", self.name, number, len(self._parts))
+            yield from part.rows()
+
+    def _nothing(self, skipped: Counter[str]) -> str:
+        """What to say of a source without documents: why, with an example."""
+        example = next(self.skipped(), None)
+        why = ", ".join(f"{count} {reason}" for reason, count in sorted(skipped.items()))
+        shown = f" (skipped: {why}; e.g. {example['url']}: {example['detail']})" if example else ""
+        return f"gather.sources: {self.name} gives no document{shown}; correct or remove it"
 
 
 def _sample(rows: Iterator[Row], size: int) -> Iterator[Row]:

@@ -11,12 +11,13 @@ import importlib.util
 import os
 import sysconfig
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from llm.config.corpus import PythonDocsSource
 from llm.corpus.documents import Row, document_id, dump_meta, valid_unicode
+from llm.corpus.sources.items import Found, Item, Skipped
 from llm.errors import DataError
 
 SKIPPED_FOLDERS = frozenset(
@@ -35,14 +36,6 @@ class PythonFile:
     path: Path
     module: str
     source: str
-
-
-@dataclass(frozen=True)
-class Harvest:
-    """What a batch of files gave."""
-
-    documents: list[Row]
-    failed: int  # files that do not parse
 
 
 def python_files(source: PythonDocsSource) -> list[PythonFile]:
@@ -112,19 +105,17 @@ def batches(files: list[PythonFile]) -> list[list[PythonFile]]:
     return runs
 
 
-def harvest(files: list[PythonFile]) -> Harvest:
-    """The documents of some files; a file that does not parse is counted, not fatal."""
-    documents: list[Row] = []
-    failed = 0
+def read_python_files(files: Iterable[PythonFile]) -> Iterator[Item]:
+    """The documents of some files; a file that does not parse is skipped."""
     for file in files:
         try:
             with warnings.catch_warnings(action="ignore"):  # invalid escapes in old code
                 tree = ast.parse(file.path.read_bytes())
-        except (SyntaxError, ValueError, RecursionError):  # ValueError: null bytes
-            failed += 1
+        except (SyntaxError, ValueError, RecursionError) as error:  # ValueError: null bytes
+            yield Skipped(f"python:{file.module}", "not_python", str(error))
             continue
-        documents += _documents(tree, file)
-    return Harvest(documents, failed)
+        for row in _documents(tree, file):
+            yield Found(row)
 
 
 def _documents(tree: ast.Module, file: PythonFile) -> Iterator[Row]:

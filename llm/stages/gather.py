@@ -13,14 +13,16 @@ import heapq
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from itertools import islice
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from llm.cluster import map_shards
 from llm.config.corpus import GatherConfig
-from llm.corpus.documents import GATHERED, Row, write_shards
+from llm.corpus.documents import GATHERED, text_bytes, text_schema, write_table_shards
 from llm.corpus.sources.reading import SKIPPED, Gathered, Part, gather_part, list_parts
 from llm.errors import DataError
 from llm.files import write_dir
@@ -39,10 +41,11 @@ def run(ctx: Context, *, gather: GatherConfig) -> dict[str, Any]:
     }
     sources = [_Source(gather, number, parts) for number in range(len(gather.sources))]
     with write_dir(ctx.out) as partial:
-        rows = (row for source in sources for row in source.documents(ctx.workers))
-        shards = write_shards(partial, rows, GATHERED, gather.shard_bytes)
-        skipped = (row for source in sources for row in source.skipped())
-        write_shards(partial / "skipped", skipped, SKIPPED, gather.shard_bytes)
+        tables = (table for source in sources for table in source.documents(ctx.workers))
+        shards = write_table_shards(partial, tables, text_schema(*GATHERED), gather.shard_bytes)
+        skipped = (table for source in sources for table in source.skipped())
+        schema = text_schema(*SKIPPED)
+        write_table_shards(partial / "skipped", skipped, schema, gather.shard_bytes)
     by_source = {source.name: source.counts for source in sources}
     documents = sum(counts["documents"] for counts in by_source.values())
     logger.info("%d documents in %d shards", documents, shards)
@@ -67,13 +70,13 @@ class _Source:
         self._limit: int | None = (limits.max_documents if limits else 0) or None
         self._gathered: list[Gathered] = []
 
-    def documents(self, workers: int) -> Iterator[Row]:
+    def documents(self, workers: int) -> Iterator[pa.Table]:
         """The documents, sampled; DataError when there are none."""
-        with closing(self._all(workers)) as rows:
-            for row in _sample(islice(rows, self._limit), self._sample_size):
-                self.counts["documents"] += 1
-                self.counts["bytes"] += len(row["content"].encode())
-                yield row
+        self._read(workers)
+        for table in self._sampled():
+            self.counts["documents"] += table.num_rows
+            self.counts["bytes"] += int(text_bytes(table["content"]).sum())
+            yield table
         skipped = sum((Counter(part.skipped) for part in self._gathered), Counter[str]())
         self.counts["failed"] = skipped.total()
         if skipped:
@@ -81,32 +84,55 @@ class _Source:
         if not self.counts["documents"]:
             raise DataError(self._nothing(skipped))
 
-    def skipped(self) -> Iterator[Row]:
+    def skipped(self) -> Iterator[pa.Table]:
         """What was skipped in the parts that were read."""
         for part in self._gathered:
-            yield from part.skipped_rows()
+            yield from part.skipped_tables()
 
-    def _all(self, workers: int) -> Generator[Row]:
-        for number, part in enumerate(map_shards(gather_part, self._parts, workers), start=1):
-            self._gathered.append(part)
-            if number % LOG_EVERY == 0 or number == len(self._parts):
-                logger.info("%s: %d of %d parts read", self.name, number, len(self._parts))
-            yield from part.rows()
+    def _read(self, workers: int) -> None:
+        """Read parts until there are no more, or enough documents."""
+        documents = 0
+        with closing(map_shards(gather_part, self._parts, workers)) as results:
+            for number, part in enumerate(results, start=1):
+                self._gathered.append(part)
+                documents += part.documents
+                if number % LOG_EVERY == 0 or number == len(self._parts):
+                    logger.info(
+                        "%s: %d of %d parts read, %d documents",
+                        self.name,
+                        number,
+                        len(self._parts),
+                        documents,
+                    )
+                if self._limit and documents >= self._limit:
+                    break
+
+    def _tables(self, *columns: str) -> Iterator[pa.Table]:
+        """The documents up to the source's limit."""
+        left = self._limit
+        for part in self._gathered:
+            for table in part.tables(*columns):
+                table = table if left is None else table.slice(0, left)
+                left = None if left is None else left - table.num_rows
+                yield table
+
+    def _sampled(self) -> Iterator[pa.Table]:
+        """All documents when there is no limit, else those of smallest id (a hash), in their order."""
+        size = self._sample_size
+        if not size:
+            yield from self._tables()
+            return
+        ids = pa.concat_tables(self._tables("id"))["id"]
+        kept = pa.array(heapq.nsmallest(size, ids.to_pylist()))
+        for table in self._tables():
+            yield table.filter(pc.field("id").isin(kept))
 
     def _nothing(self, skipped: Counter[str]) -> str:
         """What to say of a source without documents: why, with an example."""
-        example = next(self.skipped(), None)
+        example = next((row for each in self.skipped() for row in each.to_pylist()), None)
         why = ", ".join(f"{count} {reason}" for reason, count in sorted(skipped.items()))
         shown = f" (skipped: {why}; e.g. {example['url']}: {example['detail']})" if example else ""
         return f"gather.sources: {self.name} gives no document{shown}; correct or remove it"
-
-
-def _sample(rows: Iterator[Row], size: int) -> Iterator[Row]:
-    """All rows when size is 0, else the `size` rows of smallest id (a hash), in their order."""
-    if size == 0:
-        return rows
-    smallest = heapq.nsmallest(size, enumerate(rows), key=lambda item: item[1]["id"])
-    return (row for _, row in sorted(smallest, key=lambda item: item[0]))
 
 
 if __name__ == "__main__":

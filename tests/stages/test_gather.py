@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from llm.config.corpus import FolderSource, GatherConfig, PythonDocsSource
+from llm.config.corpus import FolderSource, GatherConfig, Limits, PythonDocsSource
 from llm.config.paths import Paths
 from llm.corpus.documents import read_documents, shard_paths
 from llm.errors import DataError
@@ -32,7 +32,12 @@ def notes(tmp_path: Path) -> FolderSource:
     folder.mkdir()
     for number in range(30):
         (folder / f"{number:02d}.txt").write_text(f"Note {number}, é.")
-    return FolderSource(kind="folder", name="notes", path=str(folder), text_field="text")
+    return FolderSource(
+        kind="folder", name="notes", path=str(folder), text_field="text", limits=LIMITS
+    )
+
+
+LIMITS = Limits(max_documents=0, max_record_bytes=1_000_000, max_inflation=50)
 
 
 def config(*sources: PythonDocsSource | FolderSource, limit: int = 0) -> GatherConfig:
@@ -67,20 +72,53 @@ def test_a_sample_is_even_over_a_source_and_keeps_its_order(
     assert {row["id"] for row in read_documents(paths.stage("gather"))} < set(sample)
 
 
-def test_a_bad_source_is_refused_before_a_good_one_is_gathered(
-    paths: Paths, docs: PythonDocsSource, notes: FolderSource, tmp_path: Path
+def test_a_missing_source_is_refused_before_a_good_one_is_gathered(
+    paths: Paths, docs: PythonDocsSource, notes: FolderSource
 ):
-    (tmp_path / "notes" / "bad.txt").write_bytes(b"\xff")
-    with pytest.raises(DataError, match=r"bad\.txt is not UTF-8"):
-        run(context("gather", paths), gather=config(docs, notes))
+    gone = notes.model_copy(update={"name": "gone", "path": "no/such/folder"})
+    with pytest.raises(DataError, match=r"gone\.path=no/such/folder is not a folder"):
+        run(context("gather", paths), gather=config(docs, gone))
     missing = docs.model_copy(update={"name": "more", "packages": ["no_such_package"]})
     with pytest.raises(DataError, match="no_such_package"):
         run(context("gather", paths), gather=config(docs, missing))
     assert not Path(paths.data).exists()
 
 
+def test_what_is_skipped_is_counted_and_named(
+    paths: Paths, docs: PythonDocsSource, notes: FolderSource, tmp_path: Path
+):
+    (tmp_path / "notes" / "bad.jsonl").write_bytes(b'{"text": "good"}\n{"text": 1}\n\xff\n{\n')
+    metrics = assert_same_outs("gather", paths, run, gather=config(docs, notes))
+    counts = metrics["by_source"]["notes"]
+    assert (counts["documents"], counts["failed"]) == (31, 3)
+    assert counts["skipped"] == {"encoding": 1, "no_text": 1, "not_json": 1}
+    skipped = list(read_documents(paths.stage("gather") / "skipped"))
+    assert [row["source"] for row in skipped] == ["docs"] + ["notes"] * 3
+    assert [row["url"] for row in skipped[1:]] == [f"file:bad.jsonl#{n}" for n in (2, 3, 4)]
+
+
+def test_a_source_of_nothing_but_bad_rows_says_what_is_wrong_with_them(
+    paths: Paths, notes: FolderSource, tmp_path: Path
+):
+    only = tmp_path / "only"
+    only.mkdir()
+    (only / "a.jsonl").write_text('{"body": "x"}\n{"body": "y"}\n')
+    source = notes.model_copy(update={"path": str(only)})
+    with pytest.raises(DataError, match=r"2 no_text; e\.g\. file:a\.jsonl#1: .*the row has body"):
+        run(context("gather", paths), gather=config(source))
+    assert not paths.stage("gather").exists()
+
+
+def test_a_source_stops_at_its_own_limit(paths: Paths, docs: PythonDocsSource, notes: FolderSource):
+    few = notes.model_copy(update={"limits": LIMITS.model_copy(update={"max_documents": 7})})
+    metrics = assert_same_outs("gather", paths, run, gather=config(docs, few))
+    assert metrics["by_source"]["notes"]["documents"] == 7
+    urls = [row["url"] for row in read_documents(paths.stage("gather")) if row["source"] == "notes"]
+    assert urls == [f"file:{number:02d}.txt" for number in range(7)]
+
+
 def test_sources_without_any_document_are_one_error(paths: Paths, docs: PythonDocsSource):
     empty = docs.model_copy(update={"packages": []})
-    with pytest.raises(DataError, match="give no document"):
+    with pytest.raises(DataError, match="docs gives no document; correct"):
         run(context("gather", paths), gather=config(empty))
     assert not paths.stage("gather").exists()

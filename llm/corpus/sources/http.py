@@ -23,7 +23,9 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from llm.errors import ConfigError, DataError
 
 USER_AGENT = "llm-factory (corpus)"
-REDIRECTS = 5
+RETRIES = urllib3.Retry(
+    5, connect=0, read=0, status=0, other=0, respect_retry_after_header=False
+)  # redirects only: we retry, because only we know how far we have read
 LONGEST_PAUSE_S = 300.0
 AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -181,7 +183,7 @@ class HttpFile(io.RawIOBase):
                     preload_content=False,
                     decode_content=False,
                     timeout=setting("LLM_HTTP_TIMEOUT_S", 60),
-                    retries=urllib3.Retry(total=REDIRECTS, connect=0, read=0, status=0, other=0),
+                    retries=RETRIES,
                 )
             except RefusedError as error:
                 raise DataError(

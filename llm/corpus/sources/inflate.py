@@ -9,6 +9,8 @@ import pyarrow as pa
 CODECS = {".gz": "gzip", ".zst": "zstd"}
 FREE_BYTES = 16_000_000  # so much may come out of any file: small ones compress extremely well
 
+PIECE_BYTES = 8192  # what is lost in front of the place where a file is cut off
+
 
 class BombError(Exception):
     """A file inflates to more than its limit."""
@@ -51,7 +53,7 @@ class Inflated(io.RawIOBase):
         return True
 
     def readinto(self, buffer: memoryview, /) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
-        data = self._stream.read(min(len(buffer), io.DEFAULT_BUFFER_SIZE * 8))
+        data = self._stream.read(min(len(buffer), PIECE_BYTES))
         self._count += len(data)
         if self._count > max(FREE_BYTES, self._max_inflation * self._inner.count):
             raise BombError(

@@ -7,6 +7,7 @@ functions do not. Private modules do: large packages keep their public API's tex
 """
 
 import ast
+import gc
 import importlib.util
 import os
 import sysconfig
@@ -106,7 +107,21 @@ def batches(files: list[PythonFile]) -> list[list[PythonFile]]:
 
 
 def read_python_files(files: Iterable[PythonFile]) -> Iterator[Item]:
-    """The documents of some files; a file that does not parse is skipped."""
+    """The documents of some files; a file that does not parse is skipped.
+
+    Without garbage collection: syntax trees have no cycles, and looking for some takes a
+    third of the time.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield from _read(files)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _read(files: Iterable[PythonFile]) -> Iterator[Item]:
     for file in files:
         try:
             with warnings.catch_warnings(action="ignore"):  # invalid escapes in old code

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pyarrow as pa
+
 from llm.config.corpus import (
     CommonCrawlSource,
     FolderSource,
@@ -52,15 +54,15 @@ class Gathered:
     documents: int
     skipped: dict[str, int]  # by reason
 
-    def rows(self) -> Iterator[Row]:
-        """The documents, in order."""
+    def tables(self, *columns: str) -> Iterator[pa.Table]:
+        """The documents in order, all columns or the named ones."""
         for number in range(self.chunks):
-            yield from read_shard(self.folder / f"{number:05d}.parquet").to_pylist()
+            yield read_shard(self.folder / f"{number:05d}.parquet", columns or None)
 
-    def skipped_rows(self) -> Iterator[Row]:
+    def skipped_tables(self) -> Iterator[pa.Table]:
         """What was skipped, in order."""
         for number in range(self.chunks):
-            yield from read_shard(self.folder / f"{number:05d}.skipped.parquet").to_pylist()
+            yield read_shard(self.folder / f"{number:05d}.skipped.parquet")
 
 
 def list_parts(source: Source, work: Path, chunk_bytes: int, workers: int) -> list[Part]:

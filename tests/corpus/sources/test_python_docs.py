@@ -6,8 +6,15 @@ from pathlib import Path
 import pytest
 
 from llm.config.corpus import PythonDocsSource
-from llm.corpus.python_docs import PythonFile, batches, harvest, python_files
+from llm.corpus.documents import Row
+from llm.corpus.sources.items import Found, Skipped
+from llm.corpus.sources.python_docs import PythonFile, batches, python_files, read_python_files
 from llm.errors import DataError
+
+
+def read(files: list[PythonFile]) -> list[Row]:
+    return [item.row for item in read_python_files(files) if isinstance(item, Found)]
+
 
 CODE = '''"""The module."""
 import sys
@@ -75,8 +82,8 @@ def source(*packages: str, stdlib: bool = False) -> PythonDocsSource:
 
 def test_what_is_documented_public_and_outside_functions_is_harvested(tmp_path: Path):
     package(tmp_path, {"m.py": CODE})
-    found = harvest([PythonFile(tmp_path / "m.py", "pack.m", "docs")])
-    rows = {row["url"].removeprefix("python:pack.m"): row for row in found.documents}
+    found = read([PythonFile(tmp_path / "m.py", "pack.m", "docs")])
+    rows = {row["url"].removeprefix("python:pack.m"): row for row in found}
     assert list(rows) == [
         "",
         "#Base",
@@ -91,7 +98,7 @@ def test_what_is_documented_public_and_outside_functions_is_harvested(tmp_path: 
         "#outer",
         "#odd",
     ]
-    assert len({row["id"] for row in found.documents}) == len(rows)
+    assert len({row["id"] for row in found}) == len(rows)
     assert rows[""]["content"] == "module pack.m\n\nThe module."
     assert rows["#Base"]["content"] == "class pack.m.Base(dict)\n\nA base.\n\nIndented more."
     heading = rows["#Base.__init__"]["content"].split("\n")[0]
@@ -101,7 +108,7 @@ def test_what_is_documented_public_and_outside_functions_is_harvested(tmp_path: 
 
 def test_meta_says_what_is_documented(tmp_path: Path):
     package(tmp_path, {"m.py": CODE})
-    rows = harvest([PythonFile(tmp_path / "m.py", "pack.m", "docs")]).documents
+    rows = read([PythonFile(tmp_path / "m.py", "pack.m", "docs")])
     metas = {row["url"].removeprefix("python:pack.m"): json.loads(row["meta"]) for row in rows}
     assert metas["#Base"] == {
         "doc": "A base.\n\nIndented more.",
@@ -135,7 +142,7 @@ def test_meta_says_what_is_documented(tmp_path: Path):
 def test_a_class_is_called_as_its_init_without_self(tmp_path: Path, arguments: str, signature: str):
     code = f'class C:\n  """Doc."""\n  def __init__({arguments}): pass\n'
     package(tmp_path, {"m.py": code})
-    (row,) = harvest([PythonFile(tmp_path / "m.py", "m", "docs")]).documents
+    (row,) = read([PythonFile(tmp_path / "m.py", "m", "docs")])
     assert json.loads(row["meta"])["signature"] == signature
 
 
@@ -145,8 +152,9 @@ def test_files_that_do_not_parse_are_counted(tmp_path: Path):
         {"a.py": "def (", "b.py": b"x = '\xff'", "c.py": b"\x00", "d.py": '"""Good."""'},
     )
     files = [PythonFile(tmp_path / f"{name}.py", name, "docs") for name in "abcd"]
-    found = harvest(files)
-    assert (len(found.documents), found.failed) == (1, 3)
+    items = list(read_python_files(files))
+    assert [isinstance(item, Found) for item in items].count(True) == 1
+    assert [item.reason for item in items if isinstance(item, Skipped)] == ["not_python"] * 3
 
 
 def test_test_code_is_left_out_and_the_order_is_that_of_the_names(

@@ -1,6 +1,8 @@
 """Parts: stopped anywhere and run again, they give what an undisturbed run gives."""
 
+import gzip
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -86,7 +88,9 @@ def test_small_files_share_a_part_and_large_ones_do_not(
 def test_a_crawl_goes_on_where_the_connection_was_lost(
     server: Server, limits: Limits, tmp_path: Path
 ):
-    data = archive(*map(response, range(40)), packed=".gz")
+    noise = random.Random(0)
+    pages = [noise.randbytes(50_000).hex().encode() for _ in range(40)]
+    data = archive(*(response(n, page) for n, page in enumerate(pages)), packed=".gz")
     server.files["a.warc.gz"] = data
     source = WarcSource(
         kind="warc",
@@ -111,8 +115,6 @@ def test_a_crawl_goes_on_where_the_connection_was_lost(
 def test_an_archive_without_places_to_go_on_from_is_read_anew(
     limits: Limits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    import gzip
-
     path = tmp_path / "a.warc.gz"
     path.write_bytes(gzip.compress(archive(*map(response, range(40)))))
     source = WarcSource(kind="warc", name="web", paths=[str(path)], allow_private=[], limits=limits)

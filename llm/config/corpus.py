@@ -176,8 +176,14 @@ class GatherConfig(Section):
 
 
 class ExtractConfig(Section):
-    """Normalisation and language identification."""
+    """Main text of web pages, normalisation and language identification."""
 
+    html: Literal["hybrid", "trafilatura", "resiliparse"]
+    """The extractor; hybrid asks Resiliparse first, and Trafilatura where that is in doubt."""
+    min_long_line_frac: Fraction
+    """Of hybrid: Resiliparse is in doubt when a smaller share of its text stands in long lines."""
+    repair: bool
+    """Undo mojibake such as `schÃ¶n` (ftfy)."""
     min_characters: PositiveInt
     """Shorter texts are dropped as `empty`."""
     language_characters: PositiveInt

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from llm.errors import DataError
 
 GATHERED = ("id", "source", "url", "mime", "content", "meta")
-EXTRACTED = ("id", "source", "url", "text", "language", "meta")
+EXTRACTED = ("id", "source", "url", "text", "language", "language_score", "meta")
 
 Row = dict[str, str]
 

@@ -51,6 +51,7 @@ def function_row(number: int, doc: str | None = None) -> Row:
         "url": url,
         "text": f"{module}.{name}{signature}\n\n{doc}",
         "language": "en",
+        "language_score": "1.0000",
         "meta": dump_meta(meta),
     }
 
@@ -64,6 +65,7 @@ def text_row(name: str, text: str) -> Row:
         "url": url,
         "text": text,
         "language": "en",
+        "language_score": "1.0000",
         "meta": dump_meta({"file": name}),
     }
 

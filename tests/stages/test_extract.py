@@ -3,23 +3,28 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from llm.config.corpus import ExtractConfig
 from llm.config.paths import Paths
+from llm.corpus import html
 from llm.corpus.documents import GATHERED, dump_meta, read_documents, read_shard, write_shards
 from llm.stages.extract import run
-from tests.stages.corpus_inputs import assert_same_outs
+from tests.stages.corpus_inputs import assert_same_outs, context
 
-CONFIG = ExtractConfig(min_characters=20, language_characters=400)
+CONFIG = ExtractConfig(
+    html="hybrid", min_long_line_frac=0.9, repair=True, min_characters=20, language_characters=400
+)
 ENGLISH = "The quick brown fox jumps over the lazy dog and runs away from it."
 GERMAN = "Der schnelle braune Fuchs springt über den faulen Hund und läuft davon."
 
 
-def gathered(content: str, number: int, **meta: str) -> dict[str, str]:
+def gathered(content: str, number: int, mime: str = "text/plain", **meta: str) -> dict[str, str]:
     return {
         "id": str(number),
         "source": "ab"[number % 2],
         "url": f"u{number}",
-        "mime": "text/plain",
+        "mime": mime,
         "content": content,
         "meta": dump_meta(meta),
     }
@@ -46,4 +51,35 @@ def test_every_document_is_extracted_or_failed_for_a_reason(paths: Paths):
         "failed": {"empty": 1},
         "by_source": {"a": 1, "b": 1},
         "languages": {"de": 1, "en": 1},
+        "repaired": 0,
+        "extractors": {},
     }
+    assert float(first["language_score"]) > 0.9
+
+
+def test_pages_give_their_main_text_and_what_has_none_is_counted(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+):
+    page = f"<html><body><nav><a href='/'>Home</a></nav><article><p>{ENGLISH * 3}</p></article>"
+    rows = [
+        gathered(page, 0, "text/html"),
+        gathered("<html><body><nav><a href='/'>Home</a></nav>", 1, "text/html"),
+        gathered("<html><body><p>breaks it", 2, "text/html"),
+        gathered(GERMAN.encode().decode("cp1252"), 3),
+    ]
+    real = html.article
+
+    def fragile(text: str) -> str:
+        if "breaks it" in text:
+            raise ValueError("odd page")
+        return real(text)
+
+    monkeypatch.setattr(html, "article", fragile)
+    write_shards(paths.stage("gather"), rows, GATHERED, 1_000_000)
+    metrics = run(context("extract", paths), extract=CONFIG)
+    first, second = read_documents(paths.stage("extract"))
+    assert first["text"] == ENGLISH * 3
+    assert second["text"] == GERMAN
+    assert metrics["repaired"] == 1
+    assert metrics["failed"] == {"broken": 1, "no_main_text": 1}
+    assert metrics["extractors"] == {"resiliparse": 1, "trafilatura": 1}

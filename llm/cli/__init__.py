@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from llm.cli.corpus import corpus
 from llm.cli.gc import gc
 from llm.cli.lineage import lineage
 from llm.cli.params import check, preset
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 for command in (generate, chat, preset, check, promote, rollback, versions, lineage, reproduce, gc):
     app.command()(command)
+app.add_typer(corpus, name="corpus")
 
 
 def run() -> None:

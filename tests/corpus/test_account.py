@@ -1,0 +1,92 @@
+"""The account of a corpus: every document that a stage loses is named with its rule."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from llm.corpus.account import Account
+from llm.errors import DataError
+from tests.corpus_account import IDS, write_corpus
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    write_corpus(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def account(data: Path) -> Iterator[Account]:
+    with Account(data) as opened:
+        yield opened
+
+
+def test_what_is_dropped_and_left_adds_up_stage_by_stage(account: Account):
+    steps = account.funnel()
+    assert [(s.stage, s.rule, s.documents) for s in steps] == [
+        ("gather", "damaged", 2),
+        ("gather", "", 7),
+        ("extract", "empty", 1),
+        ("extract", "", 6),
+        ("filter", "min_words", 1),
+        ("filter", "", 5),
+        ("dedup", "near", 1),
+        ("dedup", "", 4),
+        ("decontaminate", "contaminated", 1),
+        ("decontaminate", "heldout", 1),
+        ("decontaminate", "", 2),
+    ]
+    assert {step.source for step in steps} == {"notes"}
+
+
+def test_a_rules_rejects_come_with_value_and_text(account: Account):
+    (near,) = account.rejected("near", 5, 0)
+    assert near["url"] == "file:copy"
+    assert near["value"] == "duplicate of file:kept"
+    assert near["text"].startswith("The text of copy.")
+    (failed,) = account.rejected("empty", 5, 0)
+    assert failed["text"] == "raw failed"
+    skipped = account.rejected("damaged", 5, 0)
+    assert {row["url"] for row in skipped} == {"file:x", "file:y"}
+    assert {row["value"] for row in skipped} == {"cut off"}
+    assert len(account.rejected("damaged", 1, 0)) == 1
+    assert account.rejected("nothing", 5, 0) == []
+    assert "min_words" in account.rules()
+
+
+@pytest.mark.parametrize(
+    ("name", "stages", "rule"),
+    [
+        ("kept", 5, None),
+        ("flagged", 5, None),
+        ("failed", 2, "empty"),
+        ("short", 3, "min_words"),
+        ("copy", 4, "near"),
+        ("held", 5, "heldout"),
+        ("dirty", 5, "contaminated"),
+    ],
+)
+def test_a_document_is_traced_to_the_stage_that_drops_it(
+    account: Account, name: str, stages: int, rule: str | None
+):
+    steps = account.trace(IDS[name][:12])
+    assert len(steps) == stages
+    assert [step["kept"] is not None for step in steps] == [True] * (stages - 1) + [rule is None]
+    assert steps[-1].get("rule") == rule
+    assert account.trace(f"file:{name}") == steps
+
+
+def test_an_account_can_be_given_after_any_stage(tmp_path: Path, data: Path):
+    for stage in ("extract", "filter", "dedup", "decontaminate"):
+        shutil.rmtree(data / stage)
+    with Account(data) as account:
+        assert [step.stage for step in account.funnel()] == ["gather", "gather"]
+        assert len(account.trace(IDS["short"])) == 1
+        with pytest.raises(DataError, match="'nope' is the id or url of no document"):
+            account.trace("nope")
+        with pytest.raises(DataError, match="of more than one document"):
+            account.trace("")
+    with pytest.raises(DataError, match="holds no gathered documents; `dvc repro gather`"):
+        Account(tmp_path / "gone")

@@ -15,6 +15,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -23,10 +24,10 @@ import pyarrow.compute as pc
 from llm.cluster import map_shards
 from llm.config.corpus import GatherConfig
 from llm.corpus.documents import GATHERED, text_bytes, text_schema, write_table_shards
-from llm.corpus.sources.reading import SKIPPED, Gathered, Part, gather_part, list_parts
+from llm.corpus.sources.reading import SKIPPED, Gathered, Part, gather_part, list_parts, local_paths
 from llm.errors import DataError
 from llm.files import write_dir
-from llm.process import Context, main
+from llm.process import GRAPH, Context, main, stage_deps
 
 LOG_EVERY = 20  # parts
 
@@ -40,6 +41,7 @@ def run(ctx: Context, *, gather: GatherConfig) -> dict[str, Any]:
         for source in gather.sources
     }
     sources = [_Source(gather, number, parts) for number in range(len(gather.sources))]
+    _warn_of_unseen(gather, ctx)
     with write_dir(ctx.out) as partial:
         tables = (table for source in sources for table in source.documents(ctx.workers))
         shards = write_table_shards(partial, tables, text_schema(*GATHERED), gather.shard_bytes)
@@ -55,6 +57,22 @@ def run(ctx: Context, *, gather: GatherConfig) -> dict[str, Any]:
         "bytes": sum(counts["bytes"] for counts in by_source.values()),
         "by_source": by_source,
     }
+
+
+def _warn_of_unseen(gather: GatherConfig, ctx: Context) -> None:
+    """Say which files DVC does not watch: it would not gather again when they change."""
+    deps = (
+        [Path(dep).resolve() for dep in stage_deps(ctx.name, ctx.paths)] if GRAPH.exists() else []
+    )
+    for source in gather.sources:
+        for path in local_paths(source):
+            if not any(Path(path).resolve().is_relative_to(dep) for dep in deps):
+                logger.warning(
+                    "%s: DVC does not see when %s changes; add it to the deps of gather in %s",
+                    source.name,
+                    path,
+                    GRAPH,
+                )
 
 
 class _Source:

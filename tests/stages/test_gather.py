@@ -1,14 +1,23 @@
 """Stage gather: every source, sampled, counted, or refused before anything is written."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from llm.config.corpus import FolderSource, GatherConfig, Limits, PythonDocsSource
 from llm.config.paths import Paths
 from llm.corpus.documents import read_documents, shard_paths
 from llm.errors import DataError
+from llm.files import fingerprint
 from llm.stages.gather import run
+from tests.conftest import ROOT
 from tests.stages.corpus_inputs import assert_same_outs, context
 
 
@@ -122,3 +131,55 @@ def test_sources_without_any_document_are_one_error(paths: Paths, docs: PythonDo
     with pytest.raises(DataError, match="docs gives no document; correct"):
         run(context("gather", paths), gather=config(empty))
     assert not paths.stage("gather").exists()
+
+
+def test_files_that_dvc_does_not_watch_are_named(
+    paths: Paths,
+    notes: FolderSource,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    monkeypatch.chdir(tmp_path)
+    inner = notes.model_copy(update={"name": "inner", "path": "notes"})
+    (tmp_path / "dvc.yaml").write_text("stages: {gather: {deps: [notes]}}")
+    run(context("gather", paths), gather=config(notes, inner))
+    assert "does not see" not in caplog.text
+    (tmp_path / "dvc.yaml").write_text("stages: {gather: {deps: [other]}}")
+    run(context("gather", paths), gather=config(inner))
+    assert "inner: DVC does not see when notes changes; add it to the deps" in caplog.text
+
+
+def test_killed_in_the_middle_of_a_file_it_goes_on_to_the_same_bytes(
+    tmp_path: Path, notes: FolderSource
+):
+    lines = (json.dumps({"text": f"Row {n}. " + "word " * 50}) + "\n" for n in range(60_000))
+    (tmp_path / "notes" / "big.jsonl").write_text("".join(lines))
+    params = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+    params["gather"] |= {"sources": [notes.model_dump()], "shard_bytes": 500_000}
+    for name in ("once", "killed"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "dvc.yaml").write_text("stages: {gather: {deps: []}}")
+        YAML().dump(params, tmp_path / name / "params.yaml")
+
+    def start(name: str) -> subprocess.Popen[bytes]:
+        env = os.environ | {"PYTHONPATH": str(ROOT), "LLM_WORKERS": "1"}
+        command = [sys.executable, "-m", "llm.stages.gather"]
+        return subprocess.Popen(command, cwd=tmp_path / name, env=env, stderr=subprocess.DEVNULL)
+
+    assert start("once").wait(120) == 0
+    stage = start("killed")
+    states: list[Path] = []
+    while not states and stage.poll() is None:
+        found = (tmp_path / "killed" / ".llm" / "work").glob("*/*/state.json")
+        states = [state for state in found if not json.loads(state.read_text())["done"]]
+        time.sleep(0.01)
+    stage.kill()
+    assert stage.wait() == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "data").exists() or not list(
+        (tmp_path / "killed" / "data").glob("gather/*")
+    )
+    assert json.loads(states[0].read_text())["position"] > 0
+    assert start("killed").wait(120) == 0
+    for folder in ("data", "metrics"):
+        assert fingerprint(tmp_path / "killed" / folder) == fingerprint(tmp_path / "once" / folder)

@@ -23,6 +23,7 @@ from llm.corpus.documents import GATHERED, Row, read_shard, text_schema, valid_u
 from llm.corpus.sources.folder import folder_files, read_folder_file
 from llm.corpus.sources.huggingface import dataset_shards, read_dataset
 from llm.corpus.sources.items import Found, Item, NotResumableError, Skipped
+from llm.corpus.sources.location import is_remote
 from llm.corpus.sources.python_docs import PythonFile, batches, python_files, read_python_files
 from llm.corpus.sources.url import read_url, url_files
 from llm.corpus.sources.warc import crawl_files, read_archive, warc_files
@@ -89,16 +90,30 @@ def list_parts(source: Source, work: Path, chunk_bytes: int, workers: int) -> li
     ]
 
 
+def local_paths(source: Source) -> list[str]:
+    """The files and folders of this machine that a source reads, packages apart."""
+    match source:
+        case FolderSource():
+            return [source.path]
+        case WarcSource():
+            return [path.partition("*")[0] for path in source.paths if not is_remote(path)]
+        case HuggingFaceSource():
+            return [source.path] if Path(source.path).is_dir() else []
+        case _:
+            return []
+
+
 def _grouped(source: FolderSource, names: list[str]) -> list[tuple[str, ...]]:
     """Runs of files of about PART_BYTES: a part each would cost more than reading a small one."""
     runs: list[list[str]] = []
     room = 0
     for name in names:
-        if room <= 0:
+        size = Path(source.path, name).stat().st_size
+        if size > room:
             runs.append([])
             room = PART_BYTES
         runs[-1].append(name)
-        room -= Path(source.path, name).stat().st_size
+        room -= size  # a large file is alone: nothing follows it, so that it can be gone on with
     return [tuple(run) for run in runs]
 
 

@@ -81,7 +81,7 @@ def test_small_files_share_a_part_and_large_ones_do_not(
         Path(folder.path, f"{number}.txt").write_text("x" * 100)
     monkeypatch.setattr(reading, "PART_BYTES", 300)
     listed = parts(folder, tmp_path)
-    assert [len(part.names) for part in listed] == [3, 3, 3, 2]
+    assert [len(part.names) for part in listed] == [3, 3, 3, 1, 1]
     assert sum(gather_part(part).documents for part in listed) == 10 + 171
 
 

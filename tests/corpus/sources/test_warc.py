@@ -5,6 +5,7 @@ import io
 import json
 from pathlib import Path
 
+import fsspec
 import pyarrow as pa
 import pytest
 from fastwarc.warc import WarcRecord, WarcRecordType
@@ -186,6 +187,20 @@ def test_paths_may_be_files_folders_patterns_and_urls(put, tmp_path: Path, limit
     assert warc_files(source(["https://example.org/x.warc"], limits))
     with pytest.raises(DataError, match=r"web\.paths: .*gone is no file"):
         warc_files(source([str(tmp_path / "gone")], limits))
+
+
+def test_archives_in_a_store_are_read_through_fsspec(limits: Limits):
+    store = fsspec.filesystem("memory")
+    data = archive(*map(response, range(5)), packed=".gz")
+    for name in ("2024/a.warc.gz", "2024/b.warc.gz", "2024/x.txt"):
+        store.pipe(f"/crawl/{name}", data)
+    files = warc_files(source(["memory://crawl/2024/*.warc.gz"], limits))
+    assert len(files) == 2
+    assert warc_files(source(["memory://crawl/2024"], limits)) == files
+    items = list(read_archive("web", files[0], limits, [], 0, 1))
+    assert len(found(items)) == 5
+    later = list(read_archive("web", files[0], limits, [], items[2].position, 1))
+    assert found(later) == found(items)[3:]
 
 
 def test_a_crawl_is_read_by_its_id_over_a_connection_that_breaks(server: Server, limits: Limits):

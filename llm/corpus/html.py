@@ -19,7 +19,7 @@ LONG_LINE = 80  # characters: a paragraph's line rather than a caption's or a li
 TEXT_LINE = 40  # kept wherever it stands
 NEAR = 2  # lines: shorter ones are kept between, or right in front of, lines of text
 BLANK_LINES = re.compile(r"\n{3,}")
-# What Resiliparse's own rules leave in; chosen on half of the benchmark's pages
+# What Resiliparse's own rules leave in; chosen on the benchmark's pages
 SKIPPED_ELEMENTS = [
     "nav", "footer", "aside", "form", "button", "select", "iframe", "noscript", "dialog",
     "template", "figure figcaption",

@@ -70,6 +70,7 @@ def collect(given: argparse.Namespace) -> None:
         params=params,
     )
     evidence = read_json(given.out) if given.out.exists() else {}
+    write_json(given.out, evidence)
     for name, gates in PARTS.items():
         if not set(gates) & set(params.promote.gates) or _is_measured(evidence.get(name)):
             continue

@@ -9,6 +9,7 @@ import pytest
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
 from llm.registry.versions import Registry
+from tests.conftest import ROOT
 from tests.registry.project import build_project
 
 
@@ -40,6 +41,7 @@ def promotable(
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     copy = copy_of(built_project(tmp_path_factory.getbasetemp()), tmp_path / "project")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # the measuring process is of this checkout
     _artifact_repos_cache.clear()  # MLflow remembers places by run, and copies have the same runs
     monkeypatch.chdir(copy)
     return copy

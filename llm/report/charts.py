@@ -39,23 +39,23 @@ def bar_chart(rows: Sequence[Row], alt_text: str) -> str:
     bars = chart.mark_bar(color=PALETTE["documents"], cornerRadiusEnd=2).encode(x=x, y=y)
     text = chart.mark_text(align="left", dx=5, color=INK).encode(x=x, y=y, text="label:N")
     layers = alt.layer(bars, text, width=WIDTH, height=34 * len(rows))
-    return _svg(layers, alt_text)
+    return to_svg(layers, alt_text)
 
 
 def curve_chart(rows: Sequence[Row], y_title: str, alt_text: str) -> str:
     """Lines of `value` over `step`, one per `series`: train, validation."""
     names = list(dict.fromkeys(row["series"] for row in rows))
-    thinned = [row for name in names for row in _thin([r for r in rows if r["series"] == name])]
+    thinned = [row for name in names for row in thin([r for r in rows if r["series"] == name])]
     chart = alt.Chart(alt.Data(values=thinned))
     encoding = {
         "x": alt.X("step:Q", title="step", axis=alt.Axis(tickCount=3, format=",d")),
-        "y": alt.Y("value:Q", title=y_title, scale=alt.Scale(zero=False), axis=_ticks()),
+        "y": alt.Y("value:Q", title=y_title, scale=alt.Scale(zero=False), axis=ticks()),
         "color": _colour("series", names),
     }
     lines = chart.mark_line(strokeWidth=1.8).encode(**encoding)
     few = chart.transform_filter("datum.series != 'train'")  # one validation is no line
     points = few.mark_point(filled=True, size=28, opacity=1).encode(**encoding)
-    return _svg(alt.layer(lines, points, width=CURVE_WIDTH, height=150), alt_text)
+    return to_svg(alt.layer(lines, points, width=CURVE_WIDTH, height=150), alt_text)
 
 
 def score_chart(rows: Sequence[Row], x_title: str, alt_text: str) -> str:
@@ -69,7 +69,7 @@ def score_chart(rows: Sequence[Row], x_title: str, alt_text: str) -> str:
     offset = alt.YOffset("model:N", sort=models, scale=alt.Scale(domain=models, paddingOuter=0.4))
     colour = _colour("model", models)
     bars = chart.mark_rule(strokeWidth=2).encode(
-        x=alt.X("low:Q", title=x_title, scale=scale, axis=_ticks()),
+        x=alt.X("low:Q", title=x_title, scale=scale, axis=ticks()),
         x2="high:Q",
         y=y,
         yOffset=offset,
@@ -79,10 +79,10 @@ def score_chart(rows: Sequence[Row], x_title: str, alt_text: str) -> str:
         x=alt.X("score:Q", scale=scale), y=y, yOffset=offset, color=colour
     )
     layers = alt.layer(bars, points, width=WIDTH, height=58 * len(tasks))
-    return _svg(layers, alt_text)
+    return to_svg(layers, alt_text)
 
 
-def _thin(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def thin(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Every n-th row and the last, so that a long run draws as fast as a short one."""
     stride = -(-len(rows) // MOST_POINTS)
     return [dict(row) for i, row in enumerate(rows) if i % stride == 0 or i == len(rows) - 1]
@@ -93,11 +93,12 @@ def _colour(field: str, names: Sequence[str]) -> alt.Color:
     return alt.Color(f"{field}:N", scale=scale, legend=alt.Legend(title=None, orient="top"))
 
 
-def _ticks() -> alt.Axis:
+def ticks() -> alt.Axis:
+    """An axis of a few ticks."""
     return alt.Axis(tickCount=5)
 
 
-def _svg(chart: alt.Chart | alt.LayerChart | alt.FacetChart, alt_text: str) -> str:
+def to_svg(chart: alt.Chart | alt.LayerChart | alt.FacetChart, alt_text: str) -> str:
     """The chart as an SVG element that names itself and may be placed beside others in one page."""
     chart = chart.configure(
         background="transparent",

@@ -42,7 +42,7 @@ def test_every_model_and_interval_is_drawn() -> None:
 
 
 def test_a_long_curve_is_thinned_and_keeps_its_end() -> None:
-    thinned = charts._thin([row for row in CURVE if row["series"] == "train"])
+    thinned = charts.thin([row for row in CURVE if row["series"] == "train"])
     assert len(thinned) <= charts.MOST_POINTS + 1
     assert thinned[0]["step"] == 1
     assert thinned[-1]["step"] == 1999

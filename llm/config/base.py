@@ -7,6 +7,7 @@ hyperparameter that nobody recorded.
 import difflib
 import types
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,6 +54,13 @@ def parse_yaml(text: str, where: str) -> dict[str, Any]:
         raise ConfigError(f"{where} is not valid YAML: {error}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{where} must be a mapping of sections, not {type(values).__name__}")
+    return values
+
+
+def value_at(values: Any, dotted: str) -> Any:
+    """The value at a dotted key of nested values; None when there is none."""
+    for part in dotted.split("."):
+        values = values.get(part) if isinstance(values, Mapping) else None
     return values
 
 

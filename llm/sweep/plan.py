@@ -1,11 +1,20 @@
-"""What a sweep is asked to do: the fields of the flow's form, and the rules that span them."""
+"""What a sweep is asked to do, and the rules that span its fields."""
 
 import json
 import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    WithJsonSchema,
+    model_validator,
+)
 
 from llm.config.base import Section
 
@@ -14,7 +23,7 @@ DIGITS = 3  # significant, of a drawn number: what a person would write and a ta
 
 
 class Range(BaseModel):
-    """An interval to draw from: whole numbers when both ends are."""
+    """An interval to draw from."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -30,9 +39,8 @@ class Range(BaseModel):
             raise ValueError(f"low={self.low} must be greater than 0 for log: true")
         return self
 
-    def draw(self, share: float) -> int | float:
-        """The number at `share`, 0 to 1, of the way from low to high."""
-        whole = isinstance(self.low, int) and isinstance(self.high, int)
+    def draw(self, share: float, *, whole: bool) -> int | float:
+        """The number at `share`, 0 to 1, of the way from low to high; a whole one if asked."""
         low, high = self.low, self.high + whole  # the upper end as likely as the others
         if self.log:
             value = math.exp(math.log(low) + share * (math.log(high) - math.log(low)))
@@ -44,84 +52,28 @@ class Range(BaseModel):
 
 
 Values = Annotated[list[Any], Field(min_length=1)]
-Space = Annotated[
-    dict[str, Values | Range],
-    Field(
-        title="Space",
-        description="Dotted keys of params.yaml, each with a list of values or, for random, "
-        'a range: {"pretrain.optim.lr": {"low": 1e-3, "high": 1e-2, "log": true}, '
-        '"model.n_layer": [2, 4]}',
-    ),
-]
-Metric = Annotated[
-    str,
-    Field(
-        title="Metric",
-        description="STAGE/KEY: the key as `dvc metrics show` has it in metrics/STAGE.json, "
-        "e.g. pretrain/val/bpb or benchmark/sft.exact_match",
-        pattern=r"^[a-z]+/.+$",
-    ),
-]
-Goal = Annotated[Literal["min", "max"], Field(title="Goal", description="What is better")]
-Method = Annotated[
-    Literal["grid", "random", "seeds"],
-    Field(
-        title="Method",
-        description="grid: every combination; random: draws from the space; "
-        "seeds: every combination again and again with other seeds",
-    ),
-]
-Samples = Annotated[
-    PositiveInt | None,
-    Field(title="Samples", description="Points to draw (random) or seeds per point (seeds)"),
-]
-Seed = Annotated[
-    int, Field(title="Seed", description="Of the draws (random); the first one (seeds)", ge=0)
-]
-SeedSections = Annotated[
-    list[str],
-    Field(
-        title="Seed sections",
-        description="For seeds: whose `seed` changes; empty: every stage's that runs",
-    ),
-]
-AtOnce = Annotated[PositiveInt, Field(title="At once", description="Runs side by side")]
-RegisterBest = Annotated[
-    bool,
-    Field(
-        title="Register the best",
-        description="Then run the whole chain on the best point: a version in the registry",
-    ),
-]
-SkipImpossible = Annotated[
-    bool,
-    Field(
-        title="Skip impossible points",
-        description="Leave out points that params.yaml's rules refuse, instead of refusing all",
-    ),
-]
-StageTimeout = Annotated[
-    PositiveFloat | None,
-    Field(title="Stage timeout", description="Seconds after which a point's stage is ended"),
-]
+Space = Annotated[dict[str, Values | Range], WithJsonSchema({"type": "object"})]
+Metric = Annotated[str, Field(pattern=r"^[a-z]+/.+$")]
+Goal = Literal["min", "max"]
+Method = Literal["grid", "random", "seeds"]
 
 
 class Plan(Section):
-    """What a sweep was asked to do."""
+    """What a sweep was asked to do; the flow's form says what each field means."""
 
     metric: Metric
     goal: Goal
     method: Method
     space: Space
-    samples: Samples
-    seed: Seed
-    seed_sections: SeedSections
+    samples: PositiveInt | None
+    seed: NonNegativeInt
+    seed_sections: list[str]
     preset: str | None
     upto: str
-    at_once: AtOnce
-    skip_impossible: SkipImpossible
-    register_best: RegisterBest
-    stage_timeout_s: StageTimeout
+    at_once: PositiveInt
+    skip_impossible: bool
+    register_best: bool
+    stage_timeout_s: PositiveFloat | None
 
     @property
     def metric_stage(self) -> str:

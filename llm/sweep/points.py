@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from llm.config.base import value_at
 from llm.config.presets import apply_overrides
 from llm.errors import ConfigError
-from llm.sweep.plan import Plan, Range, identity, shown
+from llm.sweep.plan import Plan, identity, shown
 
 TRIES = 50  # draws per new point before the space counts as exhausted
 
@@ -37,38 +38,20 @@ class Point:
         return ", ".join(f"{key}={shown(value)}" for key, value in self.overrides.items())
 
 
-def seed_keys(params: Mapping[str, Any], stages: Iterable[str], sections: list[str]) -> list[str]:
-    """`SECTION.seed` of the named sections, or of every stage's that has one.
+def points_of(plan: Plan, params: Mapping[str, Any], stages: Iterable[str]) -> list[Point]:
+    """The plan's points, in order, in a project with these params whose `stages` run.
 
-    Raises ConfigError for a named section without a seed.
+    Raises ConfigError when the plan does not fit the params, or the space has too few points.
     """
-    having = [
-        name for name in params if isinstance(params[name], Mapping) and "seed" in params[name]
-    ]
-    if wrong := [name for name in sections if name not in having]:
-        raise ConfigError(
-            f"seed_sections: {', '.join(map(repr, wrong))} of params.yaml has no seed; "
-            f"those that have: {', '.join(having)}"
-        )
-    stages = set(stages)
-    return [f"{name}.seed" for name in sections or [name for name in having if name in stages]]
-
-
-def points_of(plan: Plan, keys: list[str]) -> list[Point]:
-    """The plan's points, in order; `keys` are the seeds that method seeds changes."""
     if plan.method == "random":
-        return [Point(number, values) for number, values in enumerate(_drawn(plan), 1)]
+        return [Point(number, values) for number, values in enumerate(_drawn(plan, params), 1)]
     lists = [values for values in plan.space.values() if isinstance(values, list)]
     combinations = [
         dict(zip(plan.space, chosen, strict=True)) for chosen in itertools.product(*lists)
     ]
     if plan.method == "grid":
         return [Point(number, values) for number, values in enumerate(combinations, 1)]
-    if both := [key for key in keys if key in plan.space]:
-        raise ConfigError(
-            f"space: method='seeds' sets {', '.join(both)} itself; leave it out of the space, "
-            "or name other sections in seed_sections"
-        )
+    keys = seed_keys(plan, params, stages)
     assert plan.samples is not None
     seeds = range(plan.seed, plan.seed + plan.samples)
     repeated = itertools.product(combinations, seeds)
@@ -76,6 +59,28 @@ def points_of(plan: Plan, keys: list[str]) -> list[Point]:
         Point(number, values, dict.fromkeys(keys, seed))
         for number, (values, seed) in enumerate(repeated, 1)
     ]
+
+
+def seed_keys(plan: Plan, params: Mapping[str, Any], stages: Iterable[str]) -> list[str]:
+    """`SECTION.seed` of the plan's sections, or of every stage's that runs and has one."""
+    sections = [name for name, values in params.items() if isinstance(values, Mapping)]
+    having = [name for name in sections if "seed" in params[name]]
+    if wrong := [name for name in plan.seed_sections if name not in having]:
+        raise ConfigError(
+            f"seed_sections: {', '.join(map(repr, wrong))} of params.yaml has no seed; "
+            f"those that have: {', '.join(having)}"
+        )
+    stages = set(stages)
+    named = plan.seed_sections or [name for name in having if name in stages]
+    keys = [f"{name}.seed" for name in named]
+    if both := [key for key in keys if key in plan.space]:
+        raise ConfigError(
+            f"space: method='seeds' sets {', '.join(both)} itself; leave it out of the space, "
+            "or name other sections in seed_sections"
+        )
+    if not keys:
+        raise ConfigError(f"method='seeds': no stage up to {plan.upto} has a seed")
+    return keys
 
 
 def possible(points: list[Point], text: str, *, skip: bool) -> tuple[list[Point], list[str]]:
@@ -115,12 +120,12 @@ def _grouped(refused: list[tuple[Point, str]]) -> Iterator[str]:
         yield f"point {numbers} ({example}): {rule}"
 
 
-def _drawn(plan: Plan) -> list[dict[str, Any]]:
+def _drawn(plan: Plan, params: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Different points of the space; ConfigError when it has not as many."""
     assert plan.samples is not None
     found: dict[str, dict[str, Any]] = {}
     for index in range(plan.samples * TRIES):
-        point = {key: _draw(plan, key, index) for key in plan.space}
+        point = {key: _draw(plan, params, key, index) for key in plan.space}
         found.setdefault(identity(point), point)
         if len(found) == plan.samples:
             return list(found.values())
@@ -130,8 +135,12 @@ def _drawn(plan: Plan) -> list[dict[str, Any]]:
     )
 
 
-def _draw(plan: Plan, key: str, index: int) -> Any:
+def _draw(plan: Plan, params: Mapping[str, Any], key: str, index: int) -> Any:
     """Each key and index has a generator of its own: further keys or samples change no draw."""
     share = Random(f"{plan.seed}/{index}/{key}").random()
     values = plan.space[key]
-    return values.draw(share) if isinstance(values, Range) else values[int(share * len(values))]
+    if isinstance(values, list):
+        return values[int(share * len(values))]
+    ends = isinstance(values.low, int) and isinstance(values.high, int)
+    whole = ends and not isinstance(value_at(params, key), float)  # 0 to 1 of a float is no choice
+    return values.draw(share, whole=whole)

@@ -6,12 +6,13 @@ metrics/STAGE.json and MLflow on the run of the stage, STAGE/KEY on the pipeline
 """
 
 import json
+import subprocess
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from llm.config.base import parse_yaml
+from llm.config.base import parse_yaml, value_at
 from llm.errors import DataError
 from llm.tracking.lineage import out_md5s
 from llm.tracking.spool import flatten, flatten_params
@@ -54,6 +55,17 @@ def files_of(folder: Path) -> Read:
     return read
 
 
+def files_at(root: Path, revision: str) -> Read:
+    """Reads the files that a git revision has."""
+
+    def read(path: str) -> str | None:
+        command = ["git", "show", f"{revision}:{path}"]
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+        return done.stdout if done.returncode == 0 else None
+
+    return read
+
+
 def current_stages(lock: Mapping[str, Any], params: Mapping[str, Any]) -> list[str]:
     """The stages in dvc.lock that ran on these params, and on what the stages before them wrote."""
     makers = {out: (name, md5) for name in lock for out, md5 in out_md5s(lock[name]).items()}
@@ -61,7 +73,7 @@ def current_stages(lock: Mapping[str, Any], params: Mapping[str, Any]) -> list[s
     @cache
     def is_current(stage: str) -> bool:
         given = lock[stage].get("params", {}).get("params.yaml", {})
-        if any(_value_at(params, key) != value for key, value in given.items()):
+        if any(value_at(params, key) != value for key, value in given.items()):
             return False
         for dep in lock[stage].get("deps", []):
             maker, md5 = makers.get(dep["path"], (None, None))
@@ -70,12 +82,6 @@ def current_stages(lock: Mapping[str, Any], params: Mapping[str, Any]) -> list[s
         return True
 
     return [stage for stage in lock if is_current(stage)]
-
-
-def _value_at(values: Any, dotted: str) -> Any:
-    for part in dotted.split("."):
-        values = values.get(part) if isinstance(values, Mapping) else None
-    return values
 
 
 def _yaml(read: Read, path: str) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from llm.sweep.points import points_of
 from llm.sweep.results import COMPLETED, Curve, Row
 
 
-def rows_of(plan: Plan, values: Sequence[float | None], keys: Sequence[str] = ()) -> list[Row]:
+def rows_of(plan: Plan, values: Sequence[float | None], sections: Sequence[str] = ()) -> list[Row]:
     """The plan's points with these values; None failed."""
-    points = points_of(plan, list(keys))
+    params = {name: {"seed": 1} for name in sections}
+    points = points_of(plan, params, sections)
     rows = []
     for point, value in zip(points, values, strict=True):
         row = Row(point, "failed" if value is None else COMPLETED, value)

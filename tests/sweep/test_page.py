@@ -49,11 +49,11 @@ def test_params_metric_and_curves_are_drawn() -> None:
 
 def test_seeds_are_shown_as_means_with_errors() -> None:
     seeds = plan(method="seeds", space={"model.n_layer": [2, 4]}, samples=3)
-    page = render_sweep("owl", seeds, rows_of(seeds, [1, 2, 3, 1.8, 1.9, 2], ["sft.seed"]), [])
+    page = render_sweep("owl", seeds, rows_of(seeds, [1, 2, 3, 1.8, 1.9, 2], ["sft"]), [])
     assert "model.n_layer=2: 2 ± 0.58 (n=3)" in texts(page)
     assert "0.1 behind (0.2 standard errors)" in page
     alone = plan(method="seeds", space={}, samples=2)
-    page = render_sweep("owl", alone, rows_of(alone, [1, 2], ["sft.seed"]), [])
+    page = render_sweep("owl", alone, rows_of(alone, [1, 2], ["sft"]), [])
     assert "as in params.yaml: 1.5 ± 0.5 (n=2)" in texts(page)
 
 

@@ -41,6 +41,6 @@ def test_all_errors_of_a_plan_are_told_at_once() -> None:
 
 def test_both_ends_of_a_range_can_be_drawn_and_the_logarithm_is_even() -> None:
     whole = Range(low=1, high=3)
-    assert [whole.draw(share) for share in (0.0, 0.34, 0.67, 0.999)] == [1, 2, 3, 3]
-    assert Range(low=1e-4, high=1e-2, log=True).draw(0.5) == 0.001
-    assert Range(low=1.23456, high=9.0).draw(0.0) == 1.23456
+    assert [whole.draw(share, whole=True) for share in (0.0, 0.34, 0.67, 0.999)] == [1, 2, 3, 3]
+    assert Range(low=1e-4, high=1e-2, log=True).draw(0.5, whole=False) == 0.001
+    assert Range(low=1.23456, high=9.0).draw(0.0, whole=False) == 1.23456

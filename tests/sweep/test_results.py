@@ -10,7 +10,7 @@ from tests.sweep.plans import plan
 from tests.sweep.rows import rows_of
 
 SEEDS = plan(method="seeds", space={"model.n_layer": [2, 4]}, samples=3)
-KEYS = ["pretrain.seed"]
+KEYS = ["pretrain"]
 # by hand: means 2.0 and 1.9; deviations -1 0 1 and -0.1 0 0.1; errors 1/sqrt(3), 0.1/sqrt(3)
 VALUES = [1.0, 2.0, 3.0, 1.8, 1.9, 2.0]
 

@@ -35,6 +35,7 @@ from llm.config.stages import GROUPS
 from llm.errors import ConfigError, LLMError
 from llm.process import SHARED_WORK
 from llm.tracking.lineage import git_tags, out_md5s, read_lock
+from llm.tracking.results import record_results
 from llm.tracking.spool import recording_pipeline, tracking_is_on, tracking_uri
 
 
@@ -57,7 +58,7 @@ def build(request: Request, start: str = "HEAD") -> None:
         )
         values = params.model_dump(by_alias=True, mode="json")
         tags = {"branch": tree.branch, "prefect_flow_run": run_id, **_commit_tag(tree)}
-        with recording_pipeline(spool, name, values, tags):
+        with recording_pipeline(spool, name, values, tags) as recorder:
             try:
                 with _discarded_if_refused(root, tree):
                     restored = _restore(root, tree, graph, request, workplace)
@@ -78,6 +79,7 @@ def build(request: Request, start: str = "HEAD") -> None:
             finally:
                 if tree.folder.exists():
                     _keep_results(tree, name, spool)
+                    record_results(recorder, tree.folder)
             run.artifacts.show("links", _links(tree, spool))
             if push_results(tree.folder, get_run_logger().info):
                 get_run_logger().info("pushed to the DVC remote")

@@ -12,6 +12,7 @@ from flows.form import prefilled
 from flows.pipeline import align, build_llm, corpus, evaluate, train
 from flows.promotion import promote, rollback
 from flows.refresh import refresh, refresh_schedules
+from flows.sweep import sweep
 from llm.errors import LLMError
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ def deployments(root: Path) -> list[RunnerDeployment]:
         *(deployment(each, parameters=values) for each in CHAIN),
         *(deployment(each) for each in REGISTRY),
         deployment(refresh, parameters=values, schedules=refresh_schedules(), concurrency_limit=1),
+        deployment(sweep),
     ]
 
 

@@ -6,6 +6,7 @@ metrics/STAGE.json and MLflow on the run of the stage, STAGE/KEY on the pipeline
 """
 
 import json
+import logging
 import subprocess
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -13,11 +14,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from llm.config.base import parse_yaml, value_at
-from llm.errors import DataError
+from llm.errors import DataError, LLMError
 from llm.tracking.lineage import out_md5s
-from llm.tracking.spool import flatten, flatten_params
+from llm.tracking.spool import Recorder, flatten, flatten_params
 
 Read = Callable[[str], str | None]  # text of one of the project's files; None: there is none
+
+
+logger = logging.getLogger(__name__)
 
 
 class Results(NamedTuple):
@@ -43,6 +47,14 @@ def read_results(read: Read) -> Results:
                 {f"{stage}/{key}": value for key, value in _json(text, path).items()}
             )
     return Results(flatten_params(params), metrics)
+
+
+def record_results(recorder: Recorder, folder: Path) -> None:
+    """Each stage's last metrics on a pipeline's run; what cannot be read is in the log."""
+    try:
+        recorder.log_final(read_results(files_of(folder)).metrics)
+    except (LLMError, OSError) as error:
+        logger.warning("%s: no results: %s", folder, error)
 
 
 def files_of(folder: Path) -> Read:

@@ -1,0 +1,237 @@
+"""Many runs of the chain that differ in some params, side by side, and the page that compares them.
+
+    prefect deployment run sweep/default --param metric=pretrain/val/loss \\
+        --param 'space={"pretrain.optim.lr": [1e-3, 2e-3], "model.n_layer": [2, 4]}'
+
+Each point is a run of build-llm/default on a worktree and branch of its own. DVC gives what
+points share, and what an earlier sweep has made, from its cache.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from dvc.repo import Repo
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.runtime import flow_run
+from prefect.states import Completed
+from pydantic import NonNegativeInt, PositiveInt
+
+from flows.alive import alive
+from flows.children import Child, run_children
+from flows.form import Preset, StageTimeout, Upto
+from flows.graph import read_graph
+from flows.worktree import git
+from llm.config.base import parse_yaml, validate
+from llm.config.presets import apply_preset
+from llm.errors import ConfigError, LLMError
+from llm.sweep.curves import read_curves
+from llm.sweep.plan import Goal, Method, Metric, Plan, Space
+from llm.sweep.points import Point, points_of, possible
+from llm.sweep.results import RUNNING, WAITING, Row, best_row, find_metric
+from llm.tracking.results import files_at, read_results
+
+BUILD = "build-llm/default"
+STATES = {"scheduled": WAITING, "late": WAITING, "pending": WAITING, "running": RUNNING}
+NOTE_CHARACTERS = 2000
+
+NO_SPACE: dict[str, Any] = {}
+ALL_SECTIONS: list[str] = []
+
+
+@flow(
+    name="sweep", description="The chain again and again with other params, compared by a metric."
+)
+def sweep(
+    metric: Metric,
+    goal: Goal = "min",
+    method: Method = "grid",
+    space: Space = NO_SPACE,
+    samples: PositiveInt | None = None,
+    seed: NonNegativeInt = 1,
+    seed_sections: list[str] = ALL_SECTIONS,
+    preset: Preset = None,
+    upto: Upto = None,
+    at_once: PositiveInt = 2,
+    skip_impossible: bool = False,
+    register_best: bool = False,
+    stage_timeout_s: StageTimeout = None,
+) -> State:
+    """Run the chain for every point of a space of params, and compare them by a metric.
+
+    Args:
+        metric: STAGE/KEY, the key as `dvc metrics show` has it in metrics/STAGE.json, e.g.
+            pretrain/val/bpb or benchmark/sft.exact_match
+        goal: whether a lower or a higher value is better
+        method: grid: every combination; random: draws from the space; seeds: every combination
+            again and again with other seeds, compared by mean and standard error
+        space: dotted keys of params.yaml, each with a list of values or, for random, a range, e.g.
+            {"pretrain.optim.lr": {"low": 1e-3, "high": 1e-2, "log": true}, "model.n_layer": [2, 4]}
+        samples: how many points to draw (random), or seeds per combination (seeds)
+        seed: of the draws (random), or the first one (seeds)
+        seed_sections: for seeds: sections whose `seed` changes; empty: of every stage that runs
+        preset: a file of presets/ that all points start from; empty: params.yaml as committed
+        upto: the last stage of every point; empty: the metric's
+        at_once: how many points run side by side
+        skip_impossible: leave out points that params.yaml's rules refuse, instead of refusing all
+        register_best: then run the whole chain on the best point, which registers its model
+        stage_timeout_s: seconds after which a stage of a point is ended, and the point failed
+    """
+    root = Path.cwd()
+    asked = {
+        **{"metric": metric, "goal": goal, "method": method, "space": space, "samples": samples},
+        **{"seed": seed, "seed_sections": seed_sections, "preset": preset, "at_once": at_once},
+        **{"skip_impossible": skip_impossible, "register_best": register_best},
+        **{"upto": upto or metric.partition("/")[0], "stage_timeout_s": stage_timeout_s},
+    }
+    with alive(root, str(flow_run.id)):
+        plan, points, skipped = checked(root, asked)
+        for reason in skipped:
+            get_run_logger().warning("left out: %s", reason)
+        return _Sweep(root, plan, points, skipped).run()
+
+
+def checked(root: Path, asked: Mapping[str, Any]) -> tuple[Plan, list[Point], list[str]]:
+    """The plan, its possible points, and why others are left out; ConfigError with every error."""
+    plan = validate(Plan, asked, "")
+    graph = read_graph(root)
+    errors: list[str] = []
+    if plan.metric_stage not in graph.needs:
+        near = difflib.get_close_matches(plan.metric_stage, graph.needs, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(graph.needs)}"
+        raise ConfigError(f"metric={plan.metric!r}: no stage {plan.metric_stage!r}; {hint}")
+    stages = graph.upto(plan.upto).needs
+    if plan.metric_stage not in stages:
+        errors.append(f"upto={plan.upto!r} does not reach {plan.metric_stage}, the metric's stage")
+    text = committed_params(root, plan.preset)
+    try:
+        points = points_of(plan, parse_yaml(text, "params.yaml"), stages)
+        kept, skipped = possible(points, text, skip=plan.skip_impossible)
+    except ConfigError as error:
+        raise ConfigError("\n".join([*errors, str(error)])) from None
+    if errors:
+        raise ConfigError("\n".join(errors))
+    return plan, kept, skipped
+
+
+def committed_params(root: Path, preset: str | None) -> str:
+    """params.yaml's text as the points find it: of the last commit, with the preset's values."""
+    text = git(root, "show", "HEAD:params.yaml")
+    if preset is None:
+        return text
+    with TemporaryDirectory() as folder:
+        for path in git(root, "ls-tree", "--name-only", "HEAD", "presets/").splitlines():
+            target = Path(folder) / Path(path).name
+            target.write_text(git(root, "show", f"HEAD:{path}"), encoding="utf-8")
+        return apply_preset(text, preset, Path(folder))
+
+
+class _Sweep:
+    """The points' runs, and what is known of them."""
+
+    def __init__(self, root: Path, plan: Plan, points: list[Point], skipped: list[str]) -> None:
+        from flows.sweep_pages import SweepPages  # charts and MLflow take seconds to import
+
+        self._root, self._plan = root, plan
+        self._name = fit_name(str(flow_run.name))
+        self._rows = [Row(point) for point in points]
+        self._pages = SweepPages(root, self._name, str(flow_run.id), plan, self._rows, skipped)
+        self._logger = get_run_logger()
+        with Repo(str(root)) as repo:
+            self._cache = Path(repo.cache.local_cache_dir)
+
+    def run(self) -> State:
+        """Run every point, compare them, and register the best if that was asked for."""
+        self._logger.info("%d points, %d at once", len(self._rows), self._plan.at_once)
+        head = git(self._root, "rev-parse", "HEAD")
+        points = [
+            Child(f"{self._name}-{row.point.number}", self._request(row.point, self._plan.upto))
+            for row in self._rows
+        ]
+        try:
+            run_children(BUILD, points, self._plan.at_once, self._changed, self._pages.refresh)
+        finally:
+            self._pages.show()
+        if git(self._root, "rev-parse", "HEAD") != head:
+            self._logger.warning("commits came in between: not all points have the same code")
+        self._pages.keep()
+        best = best_row(self._rows, self._plan.goal)
+        if best is None:
+            notes = "\n".join(dict.fromkeys(row.note for row in self._rows if row.note))
+            raise LLMError(f"no point has a value of {self._plan.metric}:\n{notes}")
+        said = f"best: point {best.point.number} ({best.point}), {best.value:.6g}"
+        if self._plan.register_best:
+            said += f"; registered by {self._register(best)}"
+        return Completed(message=said)
+
+    def _request(self, point: Point, upto: str | None) -> dict[str, Any]:
+        """What a run of the point is asked for."""
+        return {
+            "preset": self._plan.preset,
+            "overrides": point.overrides,
+            "upto": upto,
+            "stage_timeout_s": self._plan.stage_timeout_s,
+        }
+
+    def _changed(self, index: int, run: FlowRun) -> None:
+        """Note the new state of a point's run; its results, once it has ended."""
+        row = self._rows[index]
+        name = (run.state_name or "").lower()
+        row.state = STATES.get(name, name)
+        self._pages.began(row, str(run.id))
+        if run.state is not None and run.state.is_final():
+            row.seconds = run.total_run_time.total_seconds()
+            self._read_results(row, run, run.state)
+            value = row.note if row.value is None else f"{self._plan.metric} = {row.value:.6g}"
+            self._logger.info("point %d (%s) %s: %s", row.point.number, row.point, row.state, value)
+
+    def _read_results(self, row: Row, run: FlowRun, state: State) -> None:
+        row.branch = branch_of(self._root, run.name, str(run.id))
+        if not state.is_completed() or row.branch is None:
+            row.note = (state.message or row.state)[:NOTE_CHARACTERS]
+            return
+        read = files_at(self._root, row.branch)
+        metrics = read_results(read).metrics
+        row.curves = read_curves(read, self._cache)
+        if found := find_metric(metrics, self._plan.metric):
+            row.value, row.stderr = found
+        else:
+            row.note = _no_metric(self._plan.metric, metrics)
+
+    def _register(self, best: Row) -> str:
+        """Run the whole chain on the best point, and say on which branch.
+
+        What is made already comes from the cache.
+        """
+        child = Child(f"{self._name}-best", self._request(best.point, None))
+        runs: list[FlowRun] = []
+        run_children(BUILD, [child], 1, lambda _, run: runs.append(run))
+        ended = runs[-1]
+        if ended.state is None or not ended.state.is_completed():
+            message = ended.state.message if ended.state else ""
+            raise LLMError(f"the best point was found, but run {ended.name} failed: {message}")
+        return branch_of(self._root, ended.name, str(ended.id)) or ended.name
+
+
+def fit_name(name: str) -> str:
+    """The name as a branch, a folder and a file can have it."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-") or "sweep"
+
+
+def branch_of(root: Path, name: str, run_id: str) -> str | None:
+    """The branch that the run has worked on; None when it has not come as far as to have one."""
+    for branch in (f"run/{name}-{run_id[:8]}", f"run/{name}"):  # the first where names recur
+        if git(root, "branch", "--list", branch):
+            return branch
+    return None
+
+
+def _no_metric(metric: str, metrics: Mapping[str, float]) -> str:
+    near = difflib.get_close_matches(metric, metrics, n=3, cutoff=0.4)
+    stage = metric.partition("/")[0]
+    known = near or [key for key in metrics if key.startswith(f"{stage}/")]
+    return f"the run has no metric {metric!r}; nearest: {', '.join(known) or 'none'}"

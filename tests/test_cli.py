@@ -23,7 +23,7 @@ def llm(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_help_is_a_map_of_the_commands(folder: Path) -> None:
     text = llm(folder, "--help").stdout
-    assert all(command in text for command in ("generate", "chat", "preset", "check"))
+    assert all(command in text for command in ("generate", "chat", "preset", "check", "compare"))
 
 
 def test_a_preset_is_written_shown_and_undone(folder: Path) -> None:

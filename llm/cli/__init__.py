@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from llm.cli.compare import compare
 from llm.cli.corpus import corpus
 from llm.cli.gc import gc
 from llm.cli.lineage import lineage
@@ -19,7 +20,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (generate, chat, preset, check, promote, rollback, versions, lineage, reproduce, gc):
+for command in (
+    generate,
+    chat,
+    preset,
+    check,
+    promote,
+    rollback,
+    versions,
+    lineage,
+    reproduce,
+    gc,
+    compare,
+):
     app.command()(command)
 app.add_typer(corpus, name="corpus")
 

@@ -1,5 +1,6 @@
 """Runs of a deployment as children of this flow run: so many at a time, and none outlives it."""
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -7,7 +8,6 @@ from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 import httpx
-from prefect import get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun
@@ -17,9 +17,11 @@ from prefect.states import Cancelling
 
 POLL_S = 2.0
 PATIENCE_S = 600.0  # with a Prefect server that does not answer
-CANCEL_S = 25.0  # Prefect ends this process 30 s after it asked
+CANCEL_S = 20.0  # Prefect ends this process 30 s after it asked
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 
 class Child(NamedTuple):
@@ -48,9 +50,9 @@ def run_children(
         while waiting or live:
             while waiting and len(live) < at_once:
                 index, child = waiting.popleft()
-                run = _patiently(lambda key=index, child=child: _start(deployment, key, child))
+                run = patiently(lambda key=index, child=child: _start(deployment, key, child))
                 live[run.id] = index
-            for run in _patiently(lambda: _read(live)):
+            for run in patiently(lambda: _read(live)):
                 if run.state_id != states.get(run.id):
                     states[run.id] = run.state_id
                     on_change(live[run.id], run)
@@ -83,17 +85,22 @@ def _read(ids: Iterable[UUID]) -> list[FlowRun]:
         return client.read_flow_runs(flow_run_filter=wanted)
 
 
-def _patiently(ask: Callable[[], T]) -> T:
+def patiently(ask: Callable[[], T]) -> T:
     """What the Prefect server answers, once it does; its error after PATIENCE_S."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
             return ask()
-        except httpx.TransportError as error:
-            if time.monotonic() > deadline:
+        except httpx.HTTPError as error:
+            if _is_refusal(error) or time.monotonic() > deadline:
                 raise
-            get_run_logger().warning("the Prefect server does not answer (%s); waits", error)
+            logger.warning("the Prefect server does not answer (%s); waits", error)
             time.sleep(POLL_S)
+
+
+def _is_refusal(error: httpx.HTTPError) -> bool:
+    """Whether asking again would end the same way."""
+    return isinstance(error, httpx.HTTPStatusError) and error.response.status_code < 500
 
 
 def _cancel(live: Iterable[UUID]) -> list[FlowRun]:

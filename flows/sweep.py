@@ -11,12 +11,11 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from dvc.repo import Repo
 from prefect import flow, get_run_logger
-from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.runtime import flow_run
 from prefect.states import Completed
 from pydantic import NonNegativeInt, PositiveInt
@@ -24,19 +23,17 @@ from pydantic import NonNegativeInt, PositiveInt
 from flows.alive import alive
 from flows.children import Child, run_children
 from flows.form import Preset, StageTimeout, Upto
-from flows.graph import read_graph
+from flows.sweep_plan import checked
 from flows.worktree import git
-from llm.config.base import parse_yaml, validate
-from llm.config.presets import apply_preset
-from llm.errors import ConfigError, LLMError
+from llm.errors import LLMError
 from llm.sweep.curves import read_curves
 from llm.sweep.plan import Goal, Method, Metric, Plan, Space
-from llm.sweep.points import Point, points_of, possible
-from llm.sweep.results import RUNNING, WAITING, Row, best_row, find_metric
+from llm.sweep.points import Point
+from llm.sweep.results import WAITING, Row, best_row, find_metric
 from llm.tracking.results import files_at, read_results
 
 BUILD = "build-llm/default"
-STATES = {"scheduled": WAITING, "late": WAITING, "pending": WAITING, "running": RUNNING}
+STATES = {StateType.SCHEDULED: WAITING, StateType.PENDING: WAITING}  # others as Prefect calls them
 NOTE_CHARACTERS = 2000
 
 NO_SPACE: dict[str, Any] = {}
@@ -65,69 +62,43 @@ def sweep(
 
     Args:
         metric: STAGE/KEY, the key as `dvc metrics show` has it in metrics/STAGE.json, e.g.
-            pretrain/val/bpb or benchmark/sft.exact_match
-        goal: whether a lower or a higher value is better
+            `pretrain/val/bpb` or `benchmark/sft.exact_match`.
+        goal: Whether a lower or a higher value is better.
         method: grid: every combination; random: draws from the space; seeds: every combination
-            again and again with other seeds, compared by mean and standard error
-        space: dotted keys of params.yaml, each with a list of values or, for random, a range, e.g.
-            {"pretrain.optim.lr": {"low": 1e-3, "high": 1e-2, "log": true}, "model.n_layer": [2, 4]}
-        samples: how many points to draw (random), or seeds per combination (seeds)
-        seed: of the draws (random), or the first one (seeds)
-        seed_sections: for seeds: sections whose `seed` changes; empty: of every stage that runs
-        preset: a file of presets/ that all points start from; empty: params.yaml as committed
-        upto: the last stage of every point; empty: the metric's
-        at_once: how many points run side by side
-        skip_impossible: leave out points that params.yaml's rules refuse, instead of refusing all
-        register_best: then run the whole chain on the best point, which registers its model
-        stage_timeout_s: seconds after which a stage of a point is ended, and the point failed
+            again and again with other seeds, compared by mean and standard error.
+        space: Dotted keys of params.yaml, each with a list of values or, for random, a range, e.g.
+            `{"dpo.beta": {"low": 0.01, "high": 1, "log": true}, "model.n_layer": [2, 4]}`.
+        samples: How many points to draw (random), or seeds per combination (seeds).
+        seed: Of the draws (random), or the first one (seeds).
+        seed_sections: For seeds: sections whose `seed` changes; of every stage that runs by default.
+        preset: A file of presets/, applied to the committed params.yaml of every point.
+        upto: The last stage or group of every point; the metric's stage by default.
+        at_once: How many points run side by side.
+        skip_impossible: Leave out points that params.yaml's rules refuse, instead of refusing all.
+        register_best: Then run the whole chain on the best point, which registers its model.
+        stage_timeout_s: Seconds after which a stage of a point is ended, and the point failed.
     """
     root = Path.cwd()
     asked = {
-        **{"metric": metric, "goal": goal, "method": method, "space": space, "samples": samples},
-        **{"seed": seed, "seed_sections": seed_sections, "preset": preset, "at_once": at_once},
-        **{"skip_impossible": skip_impossible, "register_best": register_best},
-        **{"upto": upto or metric.partition("/")[0], "stage_timeout_s": stage_timeout_s},
+        "metric": metric,
+        "goal": goal,
+        "method": method,
+        "space": space,
+        "samples": samples,
+        "seed": seed,
+        "seed_sections": seed_sections,
+        "preset": preset,
+        "upto": upto or metric.partition("/")[0],
+        "at_once": at_once,
+        "skip_impossible": skip_impossible,
+        "register_best": register_best,
+        "stage_timeout_s": stage_timeout_s,
     }
     with alive(root, str(flow_run.id)):
         plan, points, skipped = checked(root, asked)
         for reason in skipped:
             get_run_logger().warning("left out: %s", reason)
         return _Sweep(root, plan, points, skipped).run()
-
-
-def checked(root: Path, asked: Mapping[str, Any]) -> tuple[Plan, list[Point], list[str]]:
-    """The plan, its possible points, and why others are left out; ConfigError with every error."""
-    plan = validate(Plan, asked, "")
-    graph = read_graph(root)
-    errors: list[str] = []
-    if plan.metric_stage not in graph.needs:
-        near = difflib.get_close_matches(plan.metric_stage, graph.needs, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(graph.needs)}"
-        raise ConfigError(f"metric={plan.metric!r}: no stage {plan.metric_stage!r}; {hint}")
-    stages = graph.upto(plan.upto).needs
-    if plan.metric_stage not in stages:
-        errors.append(f"upto={plan.upto!r} does not reach {plan.metric_stage}, the metric's stage")
-    text = committed_params(root, plan.preset)
-    try:
-        points = points_of(plan, parse_yaml(text, "params.yaml"), stages)
-        kept, skipped = possible(points, text, skip=plan.skip_impossible)
-    except ConfigError as error:
-        raise ConfigError("\n".join([*errors, str(error)])) from None
-    if errors:
-        raise ConfigError("\n".join(errors))
-    return plan, kept, skipped
-
-
-def committed_params(root: Path, preset: str | None) -> str:
-    """params.yaml's text as the points find it: of the last commit, with the preset's values."""
-    text = git(root, "show", "HEAD:params.yaml")
-    if preset is None:
-        return text
-    with TemporaryDirectory() as folder:
-        for path in git(root, "ls-tree", "--name-only", "HEAD", "presets/").splitlines():
-            target = Path(folder) / Path(path).name
-            target.write_text(git(root, "show", f"HEAD:{path}"), encoding="utf-8")
-        return apply_preset(text, preset, Path(folder))
 
 
 class _Sweep:
@@ -180,10 +151,10 @@ class _Sweep:
     def _changed(self, index: int, run: FlowRun) -> None:
         """Note the new state of a point's run; its results, once it has ended."""
         row = self._rows[index]
-        name = (run.state_name or "").lower()
-        row.state = STATES.get(name, name)
+        assert run.state is not None, "Prefect keeps a state of every run"
+        row.state = STATES.get(run.state.type, run.state.type.value.lower())
         self._pages.began(row, str(run.id))
-        if run.state is not None and run.state.is_final():
+        if run.state.is_final():
             row.seconds = run.total_run_time.total_seconds()
             self._read_results(row, run, run.state)
             value = row.note if row.value is None else f"{self._plan.metric} = {row.value:.6g}"
@@ -195,8 +166,12 @@ class _Sweep:
             row.note = (state.message or row.state)[:NOTE_CHARACTERS]
             return
         read = files_at(self._root, row.branch)
-        metrics = read_results(read).metrics
-        row.curves = read_curves(read, self._cache)
+        try:
+            metrics = read_results(read).metrics
+            row.curves = read_curves(read, self._cache)
+        except LLMError as error:
+            row.note = str(error)
+            return
         if found := find_metric(metrics, self._plan.metric):
             row.value, row.stderr = found
         else:

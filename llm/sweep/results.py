@@ -98,18 +98,19 @@ def find_metric(metrics: Mapping[str, float], name: str) -> tuple[float, float |
 
 
 def table(rows: Iterable[Row], plan: Plan) -> list[dict[str, Any]]:
-    """One flat row per point, as a page, an artifact or a spreadsheet shows it."""
+    """One flat row per point, as an artifact or a spreadsheet shows it; figures are rounded."""
     rows = list(rows)
     best = best_row(rows, plan.goal)
+    error = any(row.stderr is not None for row in rows)
     return [
         {
             "point": row.point.number,
             "best": "★" if row is best else "",
             **row.point.overrides,
-            plan.metric: row.value,
-            "±": row.stderr,
+            plan.metric: _rounded(row.value, 6),
+            **({"±": _rounded(row.stderr, 2)} if error else {}),
             "state": row.state,
-            "seconds": row.seconds,
+            "seconds": _rounded(row.seconds, 3),
             "branch": row.branch,
             "mlflow": row.mlflow_url,
             "run": row.run_url,
@@ -140,6 +141,10 @@ def record(name: str, plan: Plan, rows: Iterable[Row], skipped: list[str]) -> di
         ],
         "skipped": skipped,
     }
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else float(f"{value:.{digits}g}")
 
 
 def _alike(metrics: Mapping[str, float], name: str) -> str | None:

@@ -27,7 +27,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
 
-from flows.sweep import checked, committed_params
+from flows.sweep_plan import checked, committed_params
 from flows.worktree import git
 from llm.config.base import parse_yaml
 from llm.errors import ConfigError

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dvc.repo import Repo
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.runtime import flow_run
@@ -24,13 +23,14 @@ from flows.alive import alive
 from flows.children import Child, run_children
 from flows.form import Preset, StageTimeout, Upto
 from flows.sweep_plan import checked
-from flows.worktree import git
 from llm.errors import LLMError
+from llm.git import git
 from llm.sweep.curves import read_curves
 from llm.sweep.plan import Goal, Method, Metric, Plan, Space
 from llm.sweep.points import Point
 from llm.sweep.results import WAITING, Row, best_row, find_metric
 from llm.tracking.results import files_at, read_results
+from llm.worktree import cache_folder
 
 BUILD = "build-llm/default"
 STATES = {StateType.SCHEDULED: WAITING, StateType.PENDING: WAITING}  # others as Prefect calls them
@@ -112,8 +112,7 @@ class _Sweep:
         self._rows = [Row(point) for point in points]
         self._pages = SweepPages(root, self._name, str(flow_run.id), plan, self._rows, skipped)
         self._logger = get_run_logger()
-        with Repo(str(root)) as repo:
-            self._cache = Path(repo.cache.local_cache_dir)
+        self._cache = cache_folder(root)
 
     def run(self) -> State:
         """Run every point, compare them, and register the best if that was asked for."""

@@ -7,10 +7,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from flows.graph import read_graph
-from flows.worktree import git
 from llm.config.base import parse_yaml, validate
 from llm.config.presets import apply_preset
 from llm.errors import ConfigError
+from llm.git import git
 from llm.sweep.plan import Plan
 from llm.sweep.points import Point, points_of, possible
 

@@ -1,8 +1,6 @@
 """`llm compare`: params and metrics of runs side by side, wherever the runs are kept."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -13,8 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from llm.cli.terminal import terminal
 from llm.config.base import read_yaml, value_at
 from llm.errors import ConfigError, TrackingError
+from llm.git import succeeds
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 PARAMS = Path("params.yaml")
 OF_THE_STAGE = ("system/", "timings/")  # of a stage's own run in MLflow: no result
 VALUE_WIDTH = 40
-PLAIN_WIDTH = 200  # columns of what is not a terminal
 
 Runs = Annotated[
     list[str],
@@ -48,7 +47,7 @@ def compare(
     if as_json:
         print(json.dumps({"runs": list(found), "params": params, "metrics": metrics}))  # noqa: T201
         return
-    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
+    console = terminal()
     cells = {key: [value or "" for value in values] for key, values in params.items()}
     _print(console, "param", list(found), cells, "the params are equal")
     figures = {key: _beside_first(values) for key, values in metrics.items()}
@@ -70,7 +69,7 @@ def find_results(name: str) -> Found:
     if name == ".":
         return Found(*read_results(files_of(Path.cwd())))
     for revision in (name, f"run/{name}"):
-        if _is_revision(revision):
+        if succeeds(Path.cwd(), "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"):
             return Found(*read_results(files_at(Path.cwd(), revision)))
     missing = []
     for find in (_version_results, _run_results):
@@ -145,11 +144,6 @@ def _registry() -> Any:
 
     work = value_at(read_yaml(PARAMS), "paths.work") or ".llm"
     return Registry(tracking_uri_of(Path(work)))
-
-
-def _is_revision(name: str) -> bool:
-    command = ["git", "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}"]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def _rows(

@@ -7,14 +7,14 @@ metrics/STAGE.json and MLflow on the run of the stage, STAGE/KEY on the pipeline
 
 import json
 import logging
-import subprocess
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from llm.config.base import parse_yaml, value_at
-from llm.errors import DataError, LLMError
+from llm.errors import ConfigError, DataError, LLMError
+from llm.git import git
 from llm.tracking.lineage import out_md5s
 from llm.tracking.spool import Recorder, flatten, flatten_params
 
@@ -71,9 +71,10 @@ def files_at(root: Path, revision: str) -> Read:
     """Reads the files that a git revision has."""
 
     def read(path: str) -> str | None:
-        command = ["git", "show", f"{revision}:{path}"]
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-        return done.stdout if done.returncode == 0 else None
+        try:
+            return git(root, "show", f"{revision}:{path}")
+        except ConfigError:
+            return None
 
     return read
 

@@ -28,9 +28,9 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
 
 from flows.sweep_plan import checked, committed_params
-from flows.worktree import git
 from llm.config.base import parse_yaml
 from llm.errors import ConfigError
+from llm.git import git
 from tests.sweep.plans import plan
 
 STAGE = """

@@ -6,6 +6,7 @@ MLflow may be away: what it misses is logged, and stops nothing.
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from llm.sweep.results import Row, best_row
 from llm.tracking.runs import connect, valid_name
 
 SWEEP_TAG = "sweep"
+CREDENTIALS = re.compile(r"//[^/@\s]*@")  # an address may have a user and a password
 
 PageOf = Callable[[str], str | None]  # address of a page of MLflow's; None: it has no server
 
@@ -88,4 +90,5 @@ class SweepRecords:
         try:
             yield
         except (MlflowException, SQLAlchemyError, TrackingError, OSError) as error:
-            logger.warning("sweep %s: not recorded in MLflow: %s", self._name, error)
+            said = CREDENTIALS.sub("//", str(error))
+            logger.warning("sweep %s: not recorded in MLflow: %s", self._name, said)

@@ -1,14 +1,9 @@
 """A sweep on loopback: points beside each other, a failing one among them, and none left behind."""
 
 import json
-import os
 import re
-import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +18,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterName,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
 
@@ -31,6 +26,7 @@ from flows.sweep_plan import checked, committed_params
 from llm.config.base import parse_yaml
 from llm.errors import ConfigError
 from llm.git import git
+from tests.flows.up_process import FINAL, running_up, wait_for
 from tests.sweep.plans import plan
 
 STAGE = """
@@ -64,23 +60,12 @@ def served(
     folder = tmp_path_factory.mktemp("sweep") / "project"
     git(template, "clone", "--quiet", str(template), str(folder))
     _write_stages(folder)
-    log = (folder.parent / "up.log").open("w")
-    up = subprocess.Popen(
-        [sys.executable, "-m", "flows.up"], cwd=folder, env=_environment(), stderr=log
-    )
-    try:
-        _wait(lambda: (folder / ".llm" / "env").exists() or up.poll() is not None, 180)
-        assert up.poll() is None, (folder.parent / "up.log").read_text()
-        state = json.loads((folder / ".llm" / "up.json").read_text())
-        with (
-            temporary_settings({PREFECT_API_URL: f"{state['prefect']}/api"}),
-            get_client(sync_client=True) as client,
-        ):
-            yield folder, client
-    finally:
-        up.send_signal(signal.SIGTERM)
-        assert up.wait(timeout=60) == 0
-        log.close()
+    with (
+        running_up(folder, {}) as up,
+        temporary_settings({PREFECT_API_URL: f"{up.state['prefect']}/api"}),
+        get_client(sync_client=True) as client,
+    ):
+        yield folder, client
 
 
 def test_points_run_side_by_side_and_a_failing_one_does_not_end_the_sweep(
@@ -146,13 +131,13 @@ def test_cancelling_ends_the_points_that_run_and_leaves_nothing(
 ) -> None:
     folder, client = served
     run = _start(client, space={"pretrain.seed": [99, 98, 97, 96]})
-    _wait(lambda: len(_at_work(folder)) == 2, 120)
+    wait_for(lambda: len(_at_work(folder)) == 2, 120)
     client.set_flow_run_state(run.id, Cancelling())
     run = _finished(client, run)
     assert run.state_name == "Cancelled"
-    _wait(lambda: not _at_work(folder), 30)
-    _wait(lambda: len(_children(client, run)) == 2, 10)  # the others have never begun
-    _wait(lambda: {c.state_name for c in _children(client, run).values()} == {"Cancelled"}, 60)
+    wait_for(lambda: not _at_work(folder), 30)
+    wait_for(lambda: len(_children(client, run)) == 2, 10)  # the others have never begun
+    wait_for(lambda: {c.state_name for c in _children(client, run).values()} == {"Cancelled"}, 60)
     kept = json.loads((folder / ".llm" / "sweeps" / f"{run.name}.json").read_text())
     states = [row["state"] for row in kept["rows"]]
     assert states == ["cancelled", "cancelled", "waiting", "waiting"]
@@ -206,7 +191,7 @@ def _check_records(folder: Path, name: str, rows: list[dict[str, Any]]) -> None:
     assert first.data.tags["sweep_point"] == "1"
     assert first.data.tags["sweep/pretrain.seed"] == "2"
     assert first.data.params["pretrain.seed"] == "2"
-    _wait(lambda: "pretrain/seed" in mlflow.get_run(first.info.run_id).data.metrics, 30)
+    wait_for(lambda: "pretrain/seed" in mlflow.get_run(first.info.run_id).data.metrics, 30)
     metrics = mlflow.get_run(first.info.run_id).data.metrics
     assert metrics == {"gather/seed": 0.0, "pretrain/seed": 2.0}
 
@@ -223,18 +208,6 @@ def _write_stages(folder: Path) -> None:
     git(folder, *identity, "commit", "--quiet", "--all", "-m", "curves")
 
 
-def _environment() -> dict[str, str]:
-    """Free ports, and nothing from a shell that uses other servers."""
-    with socket.create_server(("127.0.0.1", 0)) as a, socket.create_server(("127.0.0.1", 0)) as b:
-        ports = {
-            "LLM_PREFECT_PORT": str(a.getsockname()[1]),
-            "LLM_MLFLOW_PORT": str(b.getsockname()[1]),
-        }
-    dropped = ("LLM_TRACKING", "LLM_SPOOL", "LLM_PIPELINE", "LLM_PIPELINE_PID", "DVC_EXP_NAME")
-    kept = {key: value for key, value in os.environ.items() if key not in dropped}
-    return {**kept, **ports}
-
-
 def _start(client: SyncPrefectClient, **parameters: Any) -> FlowRun:
     deployment = client.read_deployment_by_name("sweep/default")
     asked = {"metric": "pretrain/seed", "upto": "pretrain", **parameters}
@@ -242,8 +215,7 @@ def _start(client: SyncPrefectClient, **parameters: Any) -> FlowRun:
 
 
 def _finished(client: SyncPrefectClient, run: FlowRun) -> FlowRun:
-    final = {StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED}
-    _wait(lambda: client.read_flow_run(run.id).state_type in final, 240)
+    wait_for(lambda: client.read_flow_run(run.id).state_type in FINAL, 240)
     return client.read_flow_run(run.id)
 
 
@@ -266,10 +238,3 @@ def _at_work(folder: Path) -> list[psutil.Process]:
         if in_worktree and command[-2:] == ["stage.py", "pretrain"]:
             found.append(process)
     return found
-
-
-def _wait(condition: Callable[[], bool], limit_s: float) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, f"did not happen within {limit_s:g} s"
-        time.sleep(0.5)

@@ -30,6 +30,9 @@ def _named_files(params: Params) -> Iterator[tuple[str, str, str]]:
         yield "instructions", "instructions.extra", path
     for path in params.preferences.extra:
         yield "preferences", "preferences.extra", path
+    for stage in ("tokenizer", "pretrain", "sft", "reward", "dpo"):
+        if path := getattr(params, stage).init_from:
+            yield stage, f"{stage}.init_from", path
 
 
 def _say(key: str, path: str, root: Path) -> str:

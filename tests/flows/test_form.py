@@ -16,6 +16,7 @@ from flows.pipeline import align, build_llm
 from flows.worktree import Worktree
 from llm.config.base import read_yaml, validate
 from llm.config.params import Params
+from llm.config.presets import preset_names
 from llm.errors import ConfigError
 from tests.conftest import ROOT
 from tests.flows.conftest import git
@@ -89,7 +90,7 @@ def test_the_form_has_choices_descriptions_and_bounds() -> None:
         "stage_timeout_s",
     }
     assert all(field["description"] for field in shown.values())
-    assert shown["preset"]["enum"] == ["default", "gpt2-124m", "smoke", None]
+    assert shown["preset"]["enum"] == [*preset_names(ROOT / "presets"), None]
     assert {"corpus", "train", "align", "evaluate", "gather", "register"} <= set(
         shown["upto"]["enum"]
     )

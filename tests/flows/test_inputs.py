@@ -10,7 +10,7 @@ from llm.config.params import Params
 from llm.errors import ConfigError
 from tests.conftest import ROOT
 
-STAGES = ("gather", "decontaminate", "instructions", "preferences")
+STAGES = ("gather", "decontaminate", "instructions", "sft", "preferences")
 
 
 def params(path: str) -> Params:
@@ -20,6 +20,7 @@ def params(path: str) -> Params:
     )
     values["decontaminate"]["evaluation_sets"] = ["sets/a.jsonl"]
     values["instructions"]["extra"] = ["more.jsonl"]
+    values["sft"]["init_from"] = "published"
     values["preferences"]["extra"] = [str(ROOT / "README.md")]  # absolute: the same everywhere
     return validate(Params, values, "")
 
@@ -31,10 +32,11 @@ def test_every_missing_file_is_named_with_what_to_do(tmp_path: Path) -> None:
     (folder / "sets" / "a.jsonl").touch()
     with pytest.raises(ConfigError) as caught:
         check_inputs(root, folder, params("corpus"), STAGES)
-    first, second = str(caught.value).splitlines()
+    first, second, third = str(caught.value).splitlines()
     assert first.startswith("gather.sources 'mine': corpus is not committed")
     assert first.endswith(f"or name it by its absolute path, {root / 'corpus'}")
     assert second == "instructions.extra: more.jsonl does not exist"
+    assert third == "sft.init_from: published does not exist"
 
 
 def test_a_stage_that_does_not_run_needs_no_file(tmp_path: Path) -> None:

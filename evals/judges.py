@@ -15,14 +15,6 @@ from pathlib import Path
 from string import Template
 from typing import Literal, Protocol
 
-from openai import (
-    APIConnectionError,
-    InternalServerError,
-    OpenAI,
-    OpenAIError,
-    RateLimitError,
-)
-
 from llm.align.reward import RewardScorer
 from llm.config.evaluation import JudgeConfig
 from llm.errors import ConfigError, EvaluationError, UnreachableError
@@ -31,7 +23,6 @@ from llm.tokenizer.chat import Message
 
 RUBRIC = Path(__file__).parent / "rubrics" / "pairwise.md"
 API_KEY = "OPENAI_API_KEY"
-PASSING = (APIConnectionError, InternalServerError, RateLimitError)  # a timeout is the first
 
 Winner = Literal["first", "second", "tie", "unparsed"]
 WINNERS: dict[str, Winner] = {"A": "first", "B": "second", "tie": "tie"}
@@ -90,9 +81,11 @@ class EndpointJudge:
     """
 
     def __init__(self, config: JudgeConfig, folder: Path) -> None:
+        import openai  # half a second, which the other judge does without
+
         self.config = config
         self.system, _, self.form = read_text(RUBRIC).partition("\n---\n")
-        self.client = OpenAI(
+        self.client = openai.OpenAI(
             base_url=config.base_url,
             api_key=endpoint_key(),
             timeout=config.timeout_s,
@@ -118,6 +111,10 @@ class EndpointJudge:
         return [Verdict(parse_verdict(known[key]), known[key]) for key in keys]
 
     def _ask(self, messages: list[Message]) -> str:
+        import openai
+
+        # a timeout is the first of these
+        passing = (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError)
         try:
             completion = self.client.chat.completions.create(
                 model=self.config.model,
@@ -125,8 +122,8 @@ class EndpointJudge:
                 temperature=0.0,
                 max_tokens=self.config.reply_tokens,
             )
-        except OpenAIError as error:
-            kind = UnreachableError if isinstance(error, PASSING) else EvaluationError
+        except openai.OpenAIError as error:
+            kind = UnreachableError if isinstance(error, passing) else EvaluationError
             raise kind(
                 f"judge.base_url={self.config.base_url}, judge.model={self.config.model}: {error} "
                 f"(after {self.config.retries} retries); is the endpoint up, and does it know the "

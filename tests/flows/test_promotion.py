@@ -1,13 +1,7 @@
 """Promotions from the UI: the run shows the table, asks where it is to ask, and moves the alias."""
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,11 +14,9 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from llm.config.presets import apply_values
 from llm.registry.moves import history
 from llm.registry.versions import CHAMPION, Registry
-from tests.conftest import ROOT
+from tests.flows.up_process import FINAL, ended, running_up, wait_for
 from tests.registry.promotable import built_project, copy_of
 
-DROPPED = ("LLM_", "MLFLOW_", "PREFECT_", "DVC_EXP_NAME")
-FINAL = {StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED}
 TIMEOUT_S = 15
 
 
@@ -38,25 +30,12 @@ def served(
     few = {"promote": {"gates": ["tasks", "size"], "approval_timeout_s": TIMEOUT_S}}
     text = (folder / "params.yaml").read_text()
     (folder / "params.yaml").write_text(apply_values(text, few, ""))
-    ports = {name: str(free_port()) for name in ("PREFECT", "MLFLOW", "SERVE")}
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(DROPPED)}
-    environment = {**kept, "PYTHONPATH": str(ROOT)}
-    environment |= {f"LLM_{name}_PORT": port for name, port in ports.items()}
-    with (folder.parent / "up.log").open("w") as log:
-        command = [sys.executable, "-m", "flows.up"]
-        up = subprocess.Popen(command, cwd=folder, env=environment, stderr=log)
-    try:
-        wait_for(lambda: (folder / ".llm" / "env").exists() or up.poll() is not None, 180)
-        assert up.poll() is None, (folder.parent / "up.log").read_text()
-        state = json.loads((folder / ".llm" / "up.json").read_text())
-        with (
-            temporary_settings({PREFECT_API_URL: f"{state['prefect']}/api"}),
-            get_client(sync_client=True) as client,
-        ):
-            yield Registry(state["mlflow"]), client
-    finally:
-        up.send_signal(signal.SIGTERM)
-        assert up.wait(timeout=90) == 0, (folder.parent / "up.log").read_text()
+    with (
+        running_up(folder, {}) as up,
+        temporary_settings({PREFECT_API_URL: f"{up.state['prefect']}/api"}),
+        get_client(sync_client=True) as client,
+    ):
+        yield Registry(up.state["mlflow"]), client
 
 
 def test_the_run_pauses_with_the_table_and_an_approval_makes_the_champion(
@@ -146,20 +125,3 @@ def paused(client: SyncPrefectClient, run: FlowRun) -> None:
     assert state is not None
     assert state.type == StateType.PAUSED, state.message
     wait_for(lambda: bool(state.state_details.run_input_keyset), 10)
-
-
-def ended(client: SyncPrefectClient, run: FlowRun) -> FlowRun:
-    wait_for(lambda: client.read_flow_run(run.id).state_type in FINAL, 120)
-    return client.read_flow_run(run.id)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
-
-
-def wait_for(condition: Callable[[], bool], limit_s: float) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, f"did not happen within {limit_s:g} s"
-        time.sleep(0.3)

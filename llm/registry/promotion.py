@@ -53,7 +53,7 @@ class Decision:
         """In a few words."""
         if self.failed:
             return f"failed: {', '.join(self.failed)}"
-        return f"{len(self.verdicts)} gates passed"
+        return f"{len(self.verdicts)} gate{'s' * (len(self.verdicts) != 1)} passed"
 
     @property
     def title(self) -> str:

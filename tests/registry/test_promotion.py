@@ -100,8 +100,8 @@ def test_a_person_can_decline_and_the_comment_is_kept(promotable: Path) -> None:
     moves = history(registry_here(), "llm")
     told = [(m.action, m.by, m.reason, m.gates) for m in moves]
     assert told == [
-        ("declined", "Bob", "not on a Friday", "1 gates passed"),
-        ("promoted", "Bob", "better answers", "1 gates passed"),
+        ("declined", "Bob", "not on a Friday", "1 gate passed"),
+        ("promoted", "Bob", "better answers", "1 gate passed"),
     ]
 
 

@@ -28,6 +28,7 @@ from llm.config.paths import Paths
 from llm.errors import ConfigError, LLMError
 from llm.files import read_json, write_json
 from llm.git import git, has_commit
+from llm.process import SHARED_WORK
 from llm.registry.cache import path_md5
 from llm.registry.packages import PYTHON, differences, distribution_names, installed_packages
 from llm.registry.record import REGISTER, Record, changed_code, read_record
@@ -205,10 +206,12 @@ def _stream(command: list[str], folder: Path, on_line: Callable[[str], None]) ->
     """
     # `python` in dvc.yaml is the interpreter that runs us
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    environment = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", "LLM_TRACKING": "off"}
+    environment.pop(SHARED_WORK, None)  # nothing of another run's is continued
     process = subprocess.Popen(
         [sys.executable, str(tied.__file__), *command],
         cwd=folder,
-        env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", "LLM_TRACKING": "off"},
+        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

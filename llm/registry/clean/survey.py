@@ -45,6 +45,7 @@ from llm.registry.needs import (
     version_holders,
 )
 from llm.registry.record import tagged_outs
+from llm.registry.reproduce import FOLDER
 from llm.registry.versions import Registry, Version
 from llm.worktree import Checkout, alone_with_cache, cache_folder, checkouts, remove_worktree
 
@@ -82,8 +83,9 @@ def survey(project: Project, registry: Registry) -> Plan:
     plan.add(_commit_items(root, versions))
     worktrees = worktree_items(root, cutoff)
     plan.add(*worktrees)
-    plan.add(*work_items(root, cutoff))
     ended = {path for item in worktrees[0] for path in item.paths}
+    kept = [root / FOLDER / item.name for item in worktrees[1]]
+    plan.add(*work_items(root, kept, cutoff))
     of_versions = version_holders(registry, versions)
     md5s = {md5 for holder in of_versions for md5 in holder.md5s}
     plan.add(weight_items(root, md5s, {version.run_id for version in versions}, cutoff))
@@ -221,7 +223,7 @@ def _running_dvc(folder: Path) -> str:
             command = " ".join(psutil.Process(int(info["pid"])).cmdline())
         except psutil.Error:
             continue
-        if "dvc" in command:
+        if "dvc" in command or Path(info["cmd"].split()[0]).stem in command:
             return f"{command} (process {info['pid']})"
     return ""
 

@@ -1,6 +1,7 @@
 """Worktrees of runs that have ended, and work in progress of stages that have moved on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import chdir
 from pathlib import Path
 
 import psutil
@@ -17,6 +18,7 @@ from llm.tracking.process_id import ProcessId
 from llm.worktree import Checkout, checkouts
 
 WORKTREE, WORK = "worktree", "work in progress"
+OWN, SHARED = Path(".llm") / "work", Path(".llm") / "resume"
 RUNS = Path(".llm") / "runs"  # a file per flow run, which names its process
 WRITTEN = ("metrics", "timings", "plots", "data", "models", "reports")  # in params.yaml's `paths`
 
@@ -38,26 +40,43 @@ def worktree_items(root: Path, cutoff: float) -> tuple[list[Freeable], list[Kept
     return freeable, kept
 
 
-def work_items(root: Path, cutoff: float) -> tuple[list[Freeable], list[Kept]]:
-    """Checkpoints and the like: what the next run of a stage continues stays."""
-    places = (root / ".llm" / "work", root / ".llm" / "resume")  # the checkout's, the runs'
-    folders = sorted(path for place in places for path in place.glob("*-*") if path.is_dir())
-    freeable, kept = [], []
+def work_items(
+    root: Path, kept: Iterable[Path], cutoff: float
+) -> tuple[list[Freeable], list[Kept]]:
+    """Checkpoints and the like: what a stage would continue in the checkout stays, or in a kept worktree.
+
+    Plain `dvc repro` has them in `.llm/work`, runs have them in `.llm/resume`, which all share.
+    """
+    places = {OWN: [root], SHARED: [root, *kept]}
+    freeable: list[Freeable] = []
+    stays: list[Kept] = []
+    for place, folders in places.items():
+        for folder in sorted(path for path in (root / place).glob("*-*") if path.is_dir()):
+            stage = folder.name.rpartition("-")[0]
+            if why := _continued(folder.name, stage, folders, shared=place == SHARED):
+                stays.append(Kept(WORK, folder.name, why))
+            elif newest(folder) > cutoff:
+                stays.append(young(WORK, folder))
+            else:
+                why = f"stage {stage} has other params, inputs or code by now"
+                freeable.append(Freeable(WORK, folder.name, why, (folder,)))
+    return freeable, stays
+
+
+def _continued(name: str, stage: str, folders: list[Path], *, shared: bool) -> str:
+    """Where a stage would continue from this work; or why that cannot be judged.
+
+    A checkout that lacks what the stage reads could not continue it as it is. The work of
+    the checkout itself then stays; what runs share is judged by those that are kept.
+    """
     for folder in folders:
-        stage = folder.name.rpartition("-")[0]
         try:
-            current = _current_work(root, stage)
+            if _current_work(folder, stage) == name:
+                return f"the next run of {stage} continues it"
         except (LLMError, OSError) as error:
-            kept.append(Kept(WORK, folder.name, f"cannot be judged: {error}".splitlines()[0]))
-            continue
-        if current == folder.name:
-            kept.append(Kept(WORK, folder.name, f"the next run of {stage} continues it"))
-        elif newest(folder) > cutoff:
-            kept.append(young(WORK, folder))
-        else:
-            why = f"stage {stage} has other params, inputs or code by now"
-            freeable.append(Freeable(WORK, folder.name, why, (folder,)))
-    return freeable, kept
+            if not shared:
+                return f"cannot be judged: {error}".splitlines()[0]
+    return ""
 
 
 def living(folder: Path, root: Path) -> str:
@@ -112,16 +131,17 @@ def _paths_of_stages(folder: Path) -> Iterator[str]:
     yield from (paths[name] for name in WRITTEN if name in paths)
 
 
-def _current_work(root: Path, stage: str) -> str | None:
-    """The folder that the stage would continue in now; None for a stage that there is no more."""
-    graph = read_yaml(root / "dvc.yaml")["stages"]
+def _current_work(folder: Path, stage: str) -> str | None:
+    """The name of the work that the stage would continue in a checkout; None without such a stage."""
+    graph = read_yaml(folder / "dvc.yaml")["stages"]
     if stage not in graph:
         return None
-    params = load_params(root / "params.yaml")
+    params = load_params(folder / "params.yaml")
     fields = {field.alias or name: name for name, field in type(params).model_fields.items()}
     sections = [name for name in graph[stage].get("params", []) if name != "paths"]
     configs = {name: getattr(params, fields[name]) for name in sections}
-    return work_folder(stage, params.paths, configs).name
+    with chdir(folder):  # paths are relative to it
+        return work_folder(stage, params.paths, configs).name
 
 
 def _is_alive(path: Path) -> bool:

@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import chdir, suppress
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from llm.process import work_folder
 from llm.registry.clean.worktrees import work_items, worktree_items
 from llm.worktree import checkouts, remove_worktree
 from tests.conftest import ROOT
-from tests.registry.project import commit, git, repro
+from tests.registry.project import commit, git, repro, set_params
 
 RUN_ID = "0123456789abcdef"
 KILLED = f"""
@@ -106,7 +106,7 @@ def test_work_that_the_next_run_continues_stays_and_older_work_goes(project: Pat
     current = work_folder("sft", params.paths, {"sft": params.sft})
     for name in (current.name, "sft-0000000000000000", "nonsense-1"):
         (project / ".llm" / "work" / name).mkdir(parents=True)
-    freeable, kept = work_items(project, time.time())
+    freeable, kept = work_items(project, [], time.time())
     assert {item.name for item in freeable} == {"sft-0000000000000000", "nonsense-1"}
     assert [(item.name, item.why) for item in kept] == [
         (current.name, "the next run of sft continues it")
@@ -115,11 +115,24 @@ def test_work_that_the_next_run_continues_stays_and_older_work_goes(project: Pat
 
 def test_work_that_cannot_be_judged_stays(project: Path) -> None:
     (project / ".llm" / "work" / "sft-0000000000000000").mkdir(parents=True)
-    freeable, kept = work_items(project, time.time())  # nothing has run: no data/gather
+    freeable, kept = work_items(project, [], time.time())  # nothing has run: no data/gather
     assert not freeable
     assert "data/gather does not exist" in kept[0].why
     (project / "params.yaml").write_text("nonsense")
-    assert "cannot be judged" in work_items(project, time.time())[1][0].why
+    assert "cannot be judged" in work_items(project, [], time.time())[1][0].why
+
+
+def test_the_checkpoint_of_a_run_that_may_be_retried_stays_with_its_worktree(project: Path) -> None:
+    folder = failed_run(project)
+    set_params(folder, documents=2, seed=5)
+    with chdir(folder):
+        params = load_params(Path("params.yaml"))
+        name = work_folder("sft", params.paths, {"sft": params.sft}).name
+    (project / ".llm" / "resume" / name).mkdir(parents=True)
+    freeable, kept = work_items(project, [folder], time.time())
+    assert ([*freeable], [item.name for item in kept]) == ([], [name])
+    freeable, kept = work_items(project, [], time.time())
+    assert ([item.name for item in freeable], [*kept]) == ([name], [])
 
 
 def test_a_killed_owner_is_no_longer_alive(project: Path) -> None:

@@ -26,7 +26,7 @@ from flows.sweep_plan import checked, committed_params
 from llm.config.base import parse_yaml
 from llm.errors import ConfigError
 from llm.git import git
-from tests.flows.up_process import FINAL, running_up, wait_for
+from tests.flows.up_process import FINAL, Up, running_up, wait_for
 from tests.sweep.plans import plan
 
 STAGE = """
@@ -55,7 +55,7 @@ with recording(name, Path(".llm"), {name: {"seed": seed}}, []):
 @pytest.fixture(scope="module")
 def served(
     template: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Path, SyncPrefectClient]]:
+) -> Iterator[tuple[Up, SyncPrefectClient]]:
     """The small project, with stages of our own and its servers; at the end nothing is left."""
     folder = tmp_path_factory.mktemp("sweep") / "project"
     git(template, "clone", "--quiet", str(template), str(folder))
@@ -65,14 +65,18 @@ def served(
         temporary_settings({PREFECT_API_URL: f"{up.state['prefect']}/api"}),
         get_client(sync_client=True) as client,
     ):
-        yield folder, client
+        yield up, client
 
 
-def test_points_run_side_by_side_and_a_failing_one_does_not_end_the_sweep(
-    served: tuple[Path, SyncPrefectClient],
+def test_points_run_side_by_side_and_neither_one_that_fails_nor_a_killed_server_ends_them(
+    served: tuple[Up, SyncPrefectClient],
 ) -> None:
-    folder, client = served
-    run = _finished(client, _start(client, space={"pretrain.seed": [2, 13], "sft.seed": [1, 2]}))
+    up, client = served
+    folder = up.folder
+    run = _start(client, space={"pretrain.seed": [2, 13], "sft.seed": [1, 2]})
+    wait_for(lambda: len(_running(client, run)) == 2, 120)
+    up.kill("prefect")
+    run = _finished(client, run)
     assert run.state is not None
     assert run.state_name == "Completed", run.state.message
     assert "best: point 1 (pretrain.seed=2, sft.seed=1), 2" in str(run.state.message)
@@ -106,9 +110,10 @@ def test_points_run_side_by_side_and_a_failing_one_does_not_end_the_sweep(
 
 
 def test_a_sweep_of_the_same_points_takes_them_from_the_cache(
-    served: tuple[Path, SyncPrefectClient],
+    served: tuple[Up, SyncPrefectClient],
 ) -> None:
-    folder, client = served
+    up, client = served
+    folder = up.folder
     mark = time.time()
     asked = {"method": "seeds", "samples": 2, "seed": 2, "seed_sections": ["pretrain"]}
     run = _finished(client, _start(client, **asked, register_best=True))
@@ -127,9 +132,10 @@ def test_a_sweep_of_the_same_points_takes_them_from_the_cache(
 
 
 def test_cancelling_ends_the_points_that_run_and_leaves_nothing(
-    served: tuple[Path, SyncPrefectClient],
+    served: tuple[Up, SyncPrefectClient],
 ) -> None:
-    folder, client = served
+    up, client = served
+    folder = up.folder
     run = _start(client, space={"pretrain.seed": [99, 98, 97, 96]})
     wait_for(lambda: len(_at_work(folder)) == 2, 120)
     client.set_flow_run_state(run.id, Cancelling())
@@ -143,7 +149,7 @@ def test_cancelling_ends_the_points_that_run_and_leaves_nothing(
     assert states == ["cancelled", "cancelled", "waiting", "waiting"]
 
 
-def test_a_sweep_that_cannot_be_starts_no_point(served: tuple[Path, SyncPrefectClient]) -> None:
+def test_a_sweep_that_cannot_be_starts_no_point(served: tuple[Up, SyncPrefectClient]) -> None:
     _, client = served
     space = {"model.n_embd": [128, 100], "model.n_head": [4, 3], "model.n_kv_head": [1]}
     run = _finished(client, _start(client, space=space))
@@ -222,6 +228,10 @@ def _finished(client: SyncPrefectClient, run: FlowRun) -> FlowRun:
 def _children(client: SyncPrefectClient, run: FlowRun) -> dict[str, FlowRun]:
     named = FlowRunFilter(name=FlowRunFilterName(like_=f"{run.name}-"))
     return {child.name: child for child in client.read_flow_runs(flow_run_filter=named)}
+
+
+def _running(client: SyncPrefectClient, run: FlowRun) -> list[FlowRun]:
+    return [c for c in _children(client, run).values() if c.state_name == "Running"]
 
 
 def _artifacts(client: SyncPrefectClient, run: FlowRun) -> dict[str, Any]:

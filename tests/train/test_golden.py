@@ -19,9 +19,14 @@ from tests.conftest import ROOT
 
 VOCAB, STEPS = 512, 8
 
+SIZES = ("block_size", "n_layer", "n_head", "n_kv_head", "n_embd", "n_inner")
 GOLDEN = {
     "smoke": [6.25318, 6.16420, 6.05631, 5.97099, 5.87916, 5.81317, 5.78738, 5.76021],
     "default": [6.28604, 6.08319, 5.90099, 5.81955, 5.67532, 5.45994, 5.37878, 5.28295],
+    "gpt2-124m": [6.25148, 6.18764, 6.13141, 6.07008, 5.98089, 5.93435, 5.92444, 5.89546],
+    "llama": [6.25318, 6.16425, 6.05632, 5.97110, 5.87930, 5.81314, 5.78731, 5.76039],
+    "qwen3": [6.25035, 6.15181, 6.05014, 5.96475, 5.85644, 5.79561, 5.78430, 5.75257],
+    "muon": [6.25318, 6.17106, 6.06101, 5.96228, 5.83878, 5.71710, 5.61570, 5.48704],
 }
 
 
@@ -40,15 +45,34 @@ class Walks:
         return Batch(inputs, units=inputs["ids"].numel(), tokens=inputs["ids"].numel())
 
 
-def losses(preset: str, work: Path) -> list[float]:
-    """Per-step losses of a preset's network and optimizer on the walks."""
+def preset_params(preset: str) -> Params:
     text = apply_preset((ROOT / "params.yaml").read_text(), preset, ROOT / "presets")
-    params = validate(Params, parse_yaml(text, preset), "")
+    return validate(Params, parse_yaml(text, preset), "")
+
+
+def losses(preset: str, work: Path) -> list[float]:
+    """Per-step losses of a preset's network and optimizer on the walks.
+
+    A large preset has its parts at smoke's size, and smoke's optimizer; `muon` is smoke with Muon.
+    """
+    params = preset_params("default" if preset == "default" else "smoke")
     config = params.pretrain.model_copy(update={"log_interval": 1, "device": "cpu"})
-    network = LanguageModel(params.model, VOCAB)
+    model = params.model
+    if preset == "muon":
+        optim = config.optim.model_copy(update={"optimizer": "muon", "schedule": "wsd"})
+        config = config.model_copy(update={"optim": optim})
+    elif preset not in ("smoke", "default"):
+        large = preset_params(preset).model
+        sizes = {key: getattr(model, key) for key in SIZES}
+        if large.n_kv_head == large.n_head:
+            sizes["n_kv_head"] = model.n_head
+        if large.head_dim:
+            sizes["head_dim"] = 32  # wider than n_embd / n_head
+        model = large.model_copy(update=sizes)
+    network = LanguageModel(model, VOCAB)
     initialise(network, config.seed)
-    data = Walks(STEPS, config.micro_batch_size, params.model.block_size)
-    flops = flops_per_token(network, params.model.block_size)
+    data = Walks(STEPS, config.micro_batch_size, model.block_size)
+    flops = flops_per_token(network, model.block_size)
     job = Job("golden", network, next_token_loss, data, [data.micro_batch(99, 0)], flops)
     with ranks("cpu") as own:
         outcome = train(job, config, own, work, lambda step, metrics: None)

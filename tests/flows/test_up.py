@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import psutil
@@ -36,10 +37,28 @@ from tests.flows.up_process import (
 from tests.serve.conftest import Versions
 
 
+class Killed(NamedTuple):
+    """A project, and the processes that its `make up` had."""
+
+    folder: Path
+    processes: list[ProcessId]
+
+
 @pytest.fixture(scope="module")
-def up(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+def killed(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Killed:
+    """A project whose `make up` was killed."""
     folder = clone(template, tmp_path_factory.mktemp("up") / "project")
-    with running_up(folder, {}) as up:
+    up = start_up(folder, {})
+    known = [ProcessId.of(process.pid) for process in up.processes()]
+    os.kill(up.process.pid, signal.SIGKILL)
+    up.process.wait()
+    return Killed(folder, known)
+
+
+@pytest.fixture(scope="module")
+def up(killed: Killed) -> Iterator[Up]:
+    wait_for(lambda: not any(process.is_alive() for process in killed.processes), 30)
+    with running_up(killed.folder, {}) as up:
         yield up
 
 
@@ -50,6 +69,15 @@ def client(up: Up) -> Iterator[SyncPrefectClient]:
         get_client(sync_client=True) as client,
     ):
         yield client
+
+
+def test_a_killed_up_takes_its_servers_along_and_the_next_one_starts(
+    killed: Killed, up: Up
+) -> None:
+    assert len(killed.processes) >= 4
+    assert not any(process.is_alive() for process in killed.processes)
+    for name in ("prefect", "mlflow", "deployments"):
+        assert up.service(name).is_alive()
 
 
 @pytest.mark.parametrize("server", ["prefect", "mlflow"])
@@ -119,21 +147,6 @@ def test_a_second_up_says_that_it_runs_already(up: Up) -> None:
         check=True,
     )
     assert f"runs already: Prefect {up.state['prefect']}" in done.stderr
-
-
-def test_a_killed_up_takes_its_servers_along_and_the_next_one_starts(
-    template: Path, tmp_path: Path
-) -> None:
-    folder = clone(template, tmp_path / "project")
-    up = start_up(folder, {})
-    known = [ProcessId.of(process.pid) for process in up.processes()]
-    assert len(known) >= 4
-    os.kill(up.process.pid, signal.SIGKILL)
-    up.process.wait()
-    wait_for(lambda: not any(process.is_alive() for process in known), 30)
-    assert (folder / ".llm" / "up.json").exists()
-    with running_up(folder, {}) as up:
-        assert up.service("prefect").is_alive()
 
 
 def _stage_runs(mlflow: MlflowClient, flow_run_id: str, stage: str) -> list[Run]:

@@ -119,8 +119,12 @@ def test_who_has_no_credentials_gets_401_from_all_three(
 
 
 @pytest.mark.skipif(bool(why_no_postgres()), reason=why_no_postgres())
-def test_a_run_goes_on_while_postgresql_restarts(
-    up: Up, client: SyncPrefectClient, database: Postgres | None, credentials: None
+def test_a_run_goes_on_while_postgresql_restarts_and_is_pushed(
+    up: Up,
+    client: SyncPrefectClient,
+    database: Postgres | None,
+    storage: dict[str, str],
+    credentials: None,
 ) -> None:
     assert database is not None
     run = start_waiting(up, client)
@@ -140,7 +144,9 @@ def test_a_run_goes_on_while_postgresql_restarts(
     assert {record.info.status for record in recorded.values()} == {"FINISHED"}
     ticks = mlflow.get_metric_history(recorded["pretrain"].info.run_id, "tick")
     assert [tick.step for tick in ticks] == list(range(len(ticks)))
-    assert not list((up.folder / ".llm").glob("*.db"))[1:], "something is kept in files"
+    names = {path.name for path in (up.folder / ".llm").glob("**/*.db")}
+    assert names <= {"mlflow-auth.db"}, "something is kept in files"
+    assert any(key.startswith("dvc/files/md5/") for key in _keys(storage))
 
 
 def test_artifacts_go_to_s3_and_clients_need_no_credentials_of_it(

@@ -44,16 +44,17 @@ def main() -> None:
         stages = {
             stage.name: stage for stage in repo.index.stages if isinstance(stage, PipelineStage)
         }
-        done: set[str] = set()
+        done: dict[str, PipelineStage] = {}
         for name in given.stages:
             stage = stages[name]
-            if _needs(repo, stage) <= done and (how := restore(stage, known)):
-                done.add(name)
+            if _needs(repo, stage) <= done.keys() and (how := restore(stage, known)):
+                done[name] = stage
                 print(json.dumps({"stage": name, "how": how}), flush=True)  # noqa: T201
+        _lock(list(done.values()))
 
 
 def restore(stage: PipelineStage, known: list[tuple[Path, dict[str, Any]]]) -> str | None:
-    """Bring the stage's outs and its part of dvc.lock up to date from the cache; None if it can't."""
+    """Bring the stage and its outs up to date from the cache, and say how; None if it can't."""
     try:
         if not stage.changed():
             return UNCHANGED
@@ -61,7 +62,6 @@ def restore(stage: PipelineStage, known: list[tuple[Path, dict[str, Any]]]) -> s
             return FROM_CACHE
         for folder, lock in known:
             if stage.name in lock and _is_as_earlier(stage, folder, lock[stage.name]):
-                stage.dump(update_pipeline=False)
                 return FROM_CACHE
         stage.remove_outs()  # of other content; a run of the stage would do so first as well
         stage.repo.stage_cache.restore(stage)
@@ -69,8 +69,13 @@ def restore(stage: PipelineStage, known: list[tuple[Path, dict[str, Any]]]) -> s
         stage.commit()
     except DvcException:
         return None  # not cached; or something is in the way, which `dvc repro` removes or reports
-    stage.dump(update_pipeline=False)
     return FROM_CACHE
+
+
+def _lock(stages: list[PipelineStage]) -> None:
+    """Write the stages into dvc.lock: all at once, since DVC reads and writes the whole file."""
+    if stages:
+        stages[0].dvcfile.dump_stages(stages, update_pipeline=False)
 
 
 def _is_as_locked(stage: PipelineStage) -> bool:

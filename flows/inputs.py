@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from llm.config.corpus import FolderSource
 from llm.config.params import Params
+from llm.corpus.sources.reading import local_paths
 from llm.errors import ConfigError
 
 
@@ -22,8 +22,8 @@ def check_inputs(root: Path, folder: Path, params: Params, stages: Iterable[str]
 def _named_files(params: Params) -> Iterator[tuple[str, str, str]]:
     """Stage, key and path of every file or folder that params name."""
     for source in params.gather.sources:
-        if isinstance(source, FolderSource):
-            yield "gather", f"gather.sources {source.name!r}", source.path
+        for path in local_paths(source):
+            yield "gather", f"gather.sources {source.name!r}", path
     for path in params.decontaminate.evaluation_sets:
         yield "decontaminate", "decontaminate.evaluation_sets", path
     for path in params.instructions.extra:

@@ -16,7 +16,13 @@ STAGES = ("gather", "decontaminate", "instructions", "sft", "preferences")
 def params(path: str) -> Params:
     values = read_yaml(ROOT / "params.yaml")
     values["gather"]["sources"].append(
-        {"kind": "folder", "name": "mine", "path": path, "text_field": "text"}
+        {
+            "kind": "folder",
+            "name": "mine",
+            "path": path,
+            "text_field": "text",
+            "limits": {"max_documents": 0, "max_record_bytes": 1000, "max_inflation": 10},
+        }
     )
     values["decontaminate"]["evaluation_sets"] = ["sets/a.jsonl"]
     values["instructions"]["extra"] = ["more.jsonl"]

@@ -85,6 +85,8 @@ def test_who_declines_or_does_not_answer_promotes_nothing_and_is_on_record(
     client.resume_flow_run(run.id, {"decision": "decline", "name": "Eve", "comment": "no"})
     assert ended(client, run).state_name == "Failed"
     ended(client, start(client, "promote", {"version": "3", "approval": True}))
+    # Prefect's server ends a pause by itself, and the run's process records it a moment later
+    wait_for(lambda: history(registry, "llm")[-1].by == "nobody", 60)
     told = [(m.action, m.version, m.by, m.reason) for m in history(registry, "llm")][-2:]
     assert told == [
         ("declined", "3", "Eve", "no"),

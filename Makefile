@@ -32,7 +32,9 @@ test: .venv/.dev ## run everything that CI runs: lint, types, layers, tests, the
 	@ruff format --check .
 	@pyright
 	@lint-imports
-	@pytest
+	@pytest --ignore tests/flows --ignore tests/test_chain.py
+	@pytest tests/flows  # servers and the chain: in processes that no other test has touched
+	@pytest tests/test_chain.py
 
 up: .venv/.run ## start Prefect, MLflow, the deployments and the champion's model server; Ctrl-C stops them
 	@python -m flows.up

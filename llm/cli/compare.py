@@ -13,13 +13,13 @@ from rich.table import Table
 
 from llm.cli.terminal import terminal
 from llm.config.base import read_yaml, value_at
+from llm.config.params import PARAMS
 from llm.errors import ConfigError, TrackingError
 from llm.git import succeeds
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-PARAMS = Path("params.yaml")
 OF_THE_STAGE = ("system/", "timings/")  # of a stage's own run in MLflow: no result
 VALUE_WIDTH = 40
 

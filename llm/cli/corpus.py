@@ -10,10 +10,9 @@ from rich.table import Table
 
 from llm.cli.terminal import terminal
 from llm.config.base import load_section
+from llm.config.params import PARAMS
 from llm.config.paths import Paths
 from llm.errors import ConfigError
-
-PARAMS = Path("params.yaml")
 
 console = terminal()
 corpus = typer.Typer(

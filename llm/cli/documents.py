@@ -14,6 +14,7 @@ from rich.table import Table
 
 from llm.cli.terminal import terminal
 from llm.config.base import load_section, read_yaml
+from llm.config.params import PARAMS
 from llm.config.paths import Paths
 from llm.registry.cache import Cache
 from llm.registry.corpus import CachedCorpus, CheckoutCorpus, Corpus, MissingData
@@ -36,7 +37,6 @@ from llm.registry.versions import Registry
 from llm.tracking.lineage import git_tags, out_md5s, read_lock
 from llm.worktree import cache_folder
 
-PARAMS = Path("params.yaml")
 LOCK = Path("dvc.lock")
 MOST_DOCUMENTS = 10  # more are counted instead
 CORPUS_STAGES = ("gather", "extract", "filter", "dedup", "decontaminate", "tokenizer", "tokenize")

@@ -13,9 +13,9 @@ from rich.table import Table
 
 from llm.cli.terminal import terminal
 from llm.config.base import load_section
+from llm.config.params import PARAMS
 from llm.config.paths import Paths
 
-PARAMS = Path("params.yaml")
 WORK = Path(".llm")
 HOLDERS = ("version", "branch", "tag", "stash", "ref", "checkout", "history")
 

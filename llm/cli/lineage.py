@@ -8,10 +8,10 @@ import typer
 
 from llm.cli.terminal import terminal
 from llm.config.base import load_section
+from llm.config.params import PARAMS
 from llm.config.registry import RegisterConfig
 from llm.files import write_text
 
-PARAMS = Path("params.yaml")
 WORK = Path(".llm")
 
 console = terminal()

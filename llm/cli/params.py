@@ -1,18 +1,15 @@
 """`llm preset`, `llm check`: write and validate params.yaml."""
 
 import difflib
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.syntax import Syntax
 
-from llm.config.params import load_params
+from llm.config.params import PARAMS, load_params
 from llm.config.presets import apply_preset, preset_names
 from llm.files import read_text, write_text
-
-PARAMS = Path("params.yaml")
 
 console = Console()
 

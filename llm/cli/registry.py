@@ -12,14 +12,13 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from llm.config.params import Params, load_params
+from llm.config.params import PARAMS, Params, load_params
 from llm.errors import ConfigError, EvaluationError
 
 if TYPE_CHECKING:
     from llm.registry.promotion import Answer, Decision
     from llm.registry.versions import Registry, Version
 
-PARAMS = Path("params.yaml")
 COLORS = {"pass": "green", "fail": "red"}
 
 Reference = Annotated[

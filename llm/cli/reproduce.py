@@ -10,9 +10,9 @@ from rich.table import Table
 
 from llm.cli.terminal import terminal
 from llm.config.base import load_section
+from llm.config.params import PARAMS
 from llm.config.registry import RegisterConfig
 
-PARAMS = Path("params.yaml")
 WORK = Path(".llm")
 SHOWN = 12  # characters of an md5
 INTERRUPTED = 130

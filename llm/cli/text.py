@@ -8,10 +8,9 @@ import typer
 
 from llm.config.align import SamplingConfig
 from llm.config.base import load_section, validate
+from llm.config.params import PARAMS
 from llm.config.paths import Paths
 from llm.errors import LLMError
-
-PARAMS = Path("params.yaml")
 
 Model = Annotated[
     str,

@@ -31,6 +31,8 @@ from llm.config.registry import RegisterConfig, ReportConfig
 from llm.config.tokenizer import TokenizeConfig, TokenizerConfig
 from llm.config.train import LaunchConfig, PretrainConfig
 
+PARAMS = Path("params.yaml")  # in the project's root, where every command runs
+
 
 class Params(Section):
     """Every value that can change a result; one section per stage, and those they share."""

@@ -28,6 +28,7 @@ from starlette.exceptions import HTTPException
 
 from llm.config.align import SamplingConfig
 from llm.config.base import load_section
+from llm.config.params import PARAMS
 from llm.config.registry import RegisterConfig
 from llm.errors import ConfigError, DataError, LLMError
 from llm.listening import LOOPBACK, bind, inherited, is_loopback, serve
@@ -39,7 +40,6 @@ from llm.serve.queue import Queue
 from llm.tied import tie_to_parent
 
 WORK = Path(".llm")
-PARAMS = Path("params.yaml")
 FOLLOW_S = 2.0  # between two looks at the alias
 MAX_BODY = 1_000_000  # bytes
 FAILED = ApiError(HTTPStatus.INTERNAL_SERVER_ERROR, "the model server failed; see its log")

@@ -63,9 +63,14 @@ def is_bare(path: Path) -> bool:
 
 
 def stage_file(name: str) -> Path:
-    file = module_file(GRAPH[name]["cmd"].removeprefix("python -m "))
+    file = module_file(GRAPH[name]["cmd"].removeprefix("exec python -m "))
     assert file, GRAPH[name]["cmd"]
     return file
+
+
+@pytest.mark.parametrize("name", GRAPH)
+def test_a_stage_takes_the_place_of_its_shell(name: str) -> None:
+    assert GRAPH[name]["cmd"].startswith("exec python -m ")
 
 
 def code_deps(name: str) -> list[str]:

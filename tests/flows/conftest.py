@@ -54,23 +54,23 @@ with recording(name, Path(".llm"), {name: {"seed": seed}}, []) as recorder:
 DVC_YAML = """
 stages:
   gather:
-    cmd: python stage.py gather
+    cmd: exec python stage.py gather
     deps: [stage.py]
     outs: [data/gather]
     metrics: [{metrics/gather.json: {cache: false}}]
   pretrain:
-    cmd: python stage.py pretrain
+    cmd: exec python stage.py pretrain
     deps: [data/gather]
     params: [pretrain]
     outs: [data/pretrain]
     metrics: [{metrics/pretrain.json: {cache: false}}]
   instructions:
-    cmd: python stage.py instructions
+    cmd: exec python stage.py instructions
     deps: [data/gather]
     outs: [data/instructions]
     metrics: [{metrics/instructions.json: {cache: false}}]
   report:
-    cmd: python stage.py report
+    cmd: exec python stage.py report
     deps: [data/pretrain, data/instructions]
     outs: [data/report]
     metrics: [{metrics/report.json: {cache: false}}]

@@ -28,7 +28,7 @@ def small(tmp_path: Path) -> Path:
     folder = tmp_path / "small"
     folder.mkdir()
     (folder / "dvc.yaml").write_text(
-        "stages:\n  make:\n    cmd: python make.py\n    deps: [make.py]\n    outs: [out]\n"
+        "stages:\n  make:\n    cmd: exec python make.py\n    deps: [make.py]\n    outs: [out]\n"
     )
     git(folder, "init", "--quiet")
     subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], cwd=folder, check=True)

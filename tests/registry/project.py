@@ -58,25 +58,25 @@ with open("runs.log", "a") as log:
 DVC_YAML = """
 stages:
   gather:
-    cmd: python stage.py gather
+    cmd: exec python stage.py gather
     deps: [stage.py]
     params: [paths, gather]
     outs: [data/gather]
     metrics: [{metrics/gather.json: {cache: false}}, {timings/gather.json: {cache: false}}]
   sft:
-    cmd: python stage.py sft
+    cmd: exec python stage.py sft
     deps: [stage.py, lib, data/gather]
     params: [paths, sft]
     outs: [models/sft]
     metrics: [{metrics/sft.json: {cache: false}}, {timings/sft.json: {cache: false}}]
   report:
-    cmd: python stage.py report
+    cmd: exec python stage.py report
     deps: [stage.py, models/sft]
     params: [paths, report]
     outs: [reports]
     metrics: [{metrics/report.json: {cache: false}}, {timings/report.json: {cache: false}}]
   register:
-    cmd: python stage.py register
+    cmd: exec python stage.py register
     deps: [stage.py, reports]
     params: [paths, register]
     outs: [data/register: {persist: true}]

@@ -109,11 +109,12 @@ def test_interrupted_it_continues_where_it_was(
         assert all(row.same or row.may_differ for row in made.compare())
 
 
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
 def test_killed_with_its_stage_it_leaves_no_process_and_continues(
-    project: Path, registered: Registry, version: Version
+    project: Path, registered: Registry, version: Version, shell: str
 ) -> None:
     command = [sys.executable, "-m", "llm.cli", "reproduce", version.uri, "--scratch"]
-    environment = {**os.environ, "SLEEP": "sft", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "SLEEP": "sft", "PYTHONPATH": str(ROOT), "SHELL": shell}
     with subprocess.Popen(command, cwd=project, env=environment) as process:
         folder = project / ".llm" / "worktrees" / "reproduce-llm-1-scratch"
         _wait(lambda: (folder / ".llm" / "sleeps").exists())

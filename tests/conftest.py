@@ -19,8 +19,9 @@ import pytest
 from llm.config.model import ModelConfig
 from llm.config.paths import Paths
 from llm.config.tokenizer import TokenizerConfig
-from llm.tokenizer.bpe import save_tokenizer, train_tokenizer
+from llm.tokenizer.folder import save_tokenizer
 from llm.tokenizer.load import Tokenizer
+from llm.tokenizer.train import train_tokenizer
 from tests.shapes import shape
 
 ROOT = Path(__file__).parent.parent
@@ -42,7 +43,12 @@ def paths(tmp_path: Path) -> Paths:
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     """400 ids, trained on a few docstrings."""
     config = TokenizerConfig(
-        init_from="", vocab_size=400, sample_bytes=100_000, min_frequency=2, max_digits=1
+        init_from="",
+        vocab_size=400,
+        sample_bytes=100_000,
+        min_frequency=2,
+        max_digits=1,
+        white_space="runs",
     )
     folder = tmp_path_factory.mktemp("tokenizer")
     save_tokenizer(folder, train_tokenizer(iter(TEXT), config), 64)

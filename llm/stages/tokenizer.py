@@ -19,8 +19,9 @@ from llm.config.tokenizer import TokenizerConfig
 from llm.corpus.documents import hash_fraction, read_documents, read_shard, shard_paths
 from llm.files import write_dir
 from llm.process import Context, main
-from llm.tokenizer.bpe import save_tokenizer, train_tokenizer
+from llm.tokenizer.folder import save_tokenizer
 from llm.tokenizer.load import Tokenizer
+from llm.tokenizer.train import train_tokenizer
 
 logger = logging.getLogger(__name__)
 

@@ -1,76 +1,126 @@
-"""Train a byte-level BPE and write it as Hugging Face's files."""
+"""Byte pair encoding from scratch: the algorithm, and the reference that the fast engines are held to.
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+    bpe = train(texts, vocab_size=1000, min_frequency=2, pattern=split_pattern(3, "runs"))
+    bpe.decode(bpe.encode(b"any bytes")) == b"any bytes"
 
-import tokenizers
-from tokenizers import decoders, models, pre_tokenizers, trainers
+A text is cut into words, and merges never cross their ends. Training counts neighbouring
+pairs of tokens in all words, joins the most frequent pair into a token of the next id, and
+begins again (Gage 1994; Sennrich et al. 2016). Encoding joins pairs in the order in which
+they were learnt. `llm/tokenizer/train.py` learns the same merges, faster.
+"""
 
-from llm.config.tokenizer import TokenizerConfig
-from llm.files import write_json, write_text
-from llm.tokenizer.chat import BOS, CHAT_TEMPLATE, PAD, SPECIALS
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 
-TOKENIZER_FILE = "tokenizer.json"
+import regex
+
+Token = bytes
+Pair = tuple[Token, Token]
+Word = tuple[Token, ...]
+
+# The bytes in the order of their ids, GPT-2's: first those that print as one character.
+_PRINTED = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
+_OTHERS = tuple(byte for byte in range(0x100) if byte not in _PRINTED)
+BYTES = tuple(bytes([byte]) for byte in (*_PRINTED, *_OTHERS))
+# How tokenizer.json spells a byte: as that character, the others from U+0100 on.
+SPELLING = {byte: chr(byte) for byte in _PRINTED} | {
+    byte: chr(0x100 + place) for place, byte in enumerate(_OTHERS)
+}
+_SPELT = {character: byte for byte, character in SPELLING.items()}
 
 
-def split_pattern(max_digits: int) -> str:
-    """Where merges may not cross: GPT-4's pattern (cl100k_base) with digit runs of `max_digits`."""
-    return (
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-        r"|[^\r\n\p{L}\p{N}]?\p{L}+"
-        rf"|\p{{N}}{{1,{max_digits}}}"
-        r"| ?[^\s\p{L}\p{N}]+[\r\n]*"
-        r"|\s*[\r\n]+"
-        r"|\s+(?!\S)"
-        r"|\s+"
-    )
+def spelt_bytes(spelt: str) -> Token:
+    """The bytes of a token as tokenizer.json spells it; KeyError when it is no byte-level token."""
+    return bytes(_SPELT[character] for character in spelt)
 
 
-def train_tokenizer(texts: Iterator[str], config: TokenizerConfig) -> tokenizers.Tokenizer:
-    """A byte-level BPE of at most `vocab_size` ids: the special tokens, 256 bytes, the merges.
+def get_stats(words: Mapping[Word, int]) -> Counter[Pair]:
+    """How often each pair of neighbours occurs in words that occur so often."""
+    stats: Counter[Pair] = Counter()
+    for word, count in words.items():
+        for pair in itertools.pairwise(word):
+            stats[pair] += count
+    return stats
 
-    Lossless on every text, since any byte has an id and nothing is normalised; the same
-    texts give the same tokenizer. A small sample may hold fewer pairs than asked for.
+
+def merge(word: Word, pair: Pair) -> Word:
+    """The word with every occurrence of the pair joined, from the left."""
+    merged: list[Token] = []
+    for token in word:
+        if merged and (merged[-1], token) == pair:
+            merged[-1] += token
+        else:
+            merged.append(token)
+    return tuple(merged)
+
+
+@dataclass(frozen=True)
+class Bpe:
+    """A trained byte pair encoding."""
+
+    ids: dict[Token, int]
+    merges: list[Pair]  # as they were learnt
+    pattern: str  # of words
+
+    @cached_property
+    def ranks(self) -> dict[Pair, int]:
+        """The place of each merge among the merges."""
+        return {pair: rank for rank, pair in enumerate(self.merges)}
+
+    def encode(self, data: bytes) -> list[int]:
+        """The ids of any bytes; they need not be UTF-8."""
+        words = split_words(data.decode("utf-8", "surrogateescape"), self.pattern)
+        return [self.ids[token] for word in words for token in self.join(word)]
+
+    def decode(self, ids: Iterable[int]) -> bytes:
+        """The bytes of ids."""
+        tokens = {id_: token for token, id_ in self.ids.items()}
+        return b"".join(tokens[id_] for id_ in ids)
+
+    def join(self, word: bytes, before: int | None = None) -> Word:
+        """A word's tokens, by all merges, or by those learnt before the one of that rank.
+
+        The earliest merge goes first, and the leftmost of its places.
+        """
+        last = len(self.merges) if before is None else before
+        tokens = [bytes([byte]) for byte in word]
+        while True:
+            ranked = [
+                (self.ranks.get(pair, last), at)
+                for at, pair in enumerate(itertools.pairwise(tokens))
+            ]
+            rank, at = min(ranked, default=(last, 0))
+            if rank >= last:
+                return tuple(tokens)
+            tokens[at : at + 2] = [tokens[at] + tokens[at + 1]]
+
+
+def train(texts: Iterable[str], vocab_size: int, min_frequency: int, pattern: str) -> Bpe:
+    """At most `vocab_size` tokens: the 256 bytes and the merges of pairs seen `min_frequency` times.
+
+    Of equally frequent pairs the one of the smaller ids is joined.
     """
-    tokenizer = tokenizers.Tokenizer(models.BPE())
-    pattern = tokenizers.Regex(split_pattern(config.max_digits))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # pyright: ignore[reportAttributeAccessIssue]
-        [
-            pre_tokenizers.Split(pattern, behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
-    trainer = trainers.BpeTrainer(
-        vocab_size=config.vocab_size,
-        min_frequency=config.min_frequency,
-        special_tokens=list(SPECIALS),
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    return tokenizer
+    words = Counter(word for text in texts for word in split_words(text, pattern))
+    cut = {tuple(bytes([byte]) for byte in word): count for word, count in words.items()}
+    ids = {token: id_ for id_, token in enumerate(BYTES)}
+    merges: list[Pair] = []
+    while len(ids) < vocab_size:
+        stats = get_stats(cut)
+        if not stats:
+            break
+        best = min(stats, key=lambda pair: (-stats[pair], ids[pair[0]], ids[pair[1]]))
+        if stats[best] < min_frequency:
+            break
+        merges.append(best)
+        ids.setdefault(best[0] + best[1], len(ids))  # two pairs may join to the same bytes
+        cut = {merge(word, best): count for word, count in cut.items()}
+    return Bpe(ids, merges, pattern)
 
 
-def save_tokenizer(
-    folder: Path, tokenizer: tokenizers.Tokenizer, block_size: int | None = None, bos: str = BOS
-) -> None:
-    """Write the files that transformers, vLLM and llama.cpp read; `block_size` is the model's.
-
-    `bos` is the token that begins a text: ours, or a published tokenizer's own.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    names = {"bos_token": bos, "eos_token": bos, "pad_token": PAD}
-    config: dict[str, Any] = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        **names,
-        "additional_special_tokens": [t for t in SPECIALS if t not in (*names.values(), BOS)],
-        "clean_up_tokenization_spaces": False,
-        "chat_template": CHAT_TEMPLATE,
-    }
-    if block_size is not None:
-        config["model_max_length"] = block_size
-    write_text(folder / TOKENIZER_FILE, tokenizer.to_str())
-    write_json(folder / "tokenizer_config.json", config)
-    write_json(folder / "special_tokens_map.json", names)
+def split_words(text: str, pattern: str) -> Iterator[bytes]:
+    """The words of a text: what the pattern matches, as bytes."""
+    for match in regex.finditer(pattern, text):
+        yield match.group().encode("utf-8", "surrogateescape")

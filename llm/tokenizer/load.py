@@ -8,8 +8,8 @@ from pathlib import Path
 import tokenizers
 
 from llm.errors import DataError
-from llm.tokenizer.bpe import TOKENIZER_FILE, save_tokenizer
 from llm.tokenizer.chat import BOS, END, PAD, ROLES, SPECIALS, Message, check_messages
+from llm.tokenizer.folder import TOKENIZER_FILE, save_tokenizer
 
 
 class Tokenizer:

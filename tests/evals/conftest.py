@@ -19,8 +19,9 @@ from llm.files import write_jsonl
 from llm.inference.engine import Engine
 from llm.model.folder import load_language_model, reward_from_language, save_model
 from llm.model.transformer import LanguageModel
-from llm.tokenizer.bpe import save_tokenizer, train_tokenizer
+from llm.tokenizer.folder import save_tokenizer
 from llm.tokenizer.load import Tokenizer
+from llm.tokenizer.train import train_tokenizer
 from tests.shapes import shape
 
 SHAPE = shape(n_head=2, n_kv_head=1, n_embd=16, n_inner=32)
@@ -81,7 +82,12 @@ def pairs() -> list[dict[str, Any]]:
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     folder = tmp_path_factory.mktemp("tokenizer")
     config = TokenizerConfig(
-        init_from="", vocab_size=320, sample_bytes=10**6, min_frequency=2, max_digits=1
+        init_from="",
+        vocab_size=320,
+        sample_bytes=10**6,
+        min_frequency=2,
+        max_digits=1,
+        white_space="runs",
     )
     save_tokenizer(folder, train_tokenizer(iter(r["text"] for r in documents()), config))
     return Tokenizer.load(folder)

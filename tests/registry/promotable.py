@@ -28,8 +28,9 @@ from llm.model.folder import load_language_model, reward_from_language, save_mod
 from llm.model.transformer import LanguageModel
 from llm.process import Context
 from llm.stages.register import run as register
-from llm.tokenizer.bpe import save_tokenizer, train_tokenizer
+from llm.tokenizer.folder import save_tokenizer
 from llm.tokenizer.load import Tokenizer
+from llm.tokenizer.train import train_tokenizer
 from tests.conftest import ROOT
 from tests.shapes import shape
 
@@ -191,7 +192,12 @@ def _questions() -> list[Conversation]:
 def _make_tokenizer() -> Tokenizer:
     texts = [message["content"] for each in _questions() for message in each.messages]
     config = TokenizerConfig(
-        init_from="", vocab_size=320, sample_bytes=10**6, min_frequency=2, max_digits=1
+        init_from="",
+        vocab_size=320,
+        sample_bytes=10**6,
+        min_frequency=2,
+        max_digits=1,
+        white_space="runs",
     )
     save_tokenizer(Path("made/tokenizer"), train_tokenizer(iter(texts), config))
     return Tokenizer.load(Path("made/tokenizer"))

@@ -25,7 +25,7 @@ from tests.train.toy import config
 
 LAUNCH = LaunchConfig(nproc_per_node=1)
 TOKENIZER = {"init_from": "", "vocab_size": 320, "sample_bytes": 10**6}
-TOKENIZER |= {"min_frequency": 2, "max_digits": 1}
+TOKENIZER |= {"min_frequency": 2, "max_digits": 1, "white_space": "runs"}
 
 
 def pretraining(**changes: Any) -> PretrainConfig:

@@ -28,8 +28,9 @@ from llm.registry.versions import LOCK_FILE, PARAMS_FILE, Registry, tracking_uri
 from llm.registry.weights import model_folder
 from llm.serve.pyfunc_model import conversations_of
 from llm.stages.register import EXAMPLE, describe, read_scores, run, version_tags
-from llm.tokenizer.bpe import save_tokenizer, train_tokenizer
+from llm.tokenizer.folder import save_tokenizer
 from llm.tokenizer.load import Tokenizer
+from llm.tokenizer.train import train_tokenizer
 from tests.shapes import shape
 
 SHAPE = shape(block_size=32, n_layer=1, n_head=2, n_kv_head=1, n_embd=16, n_inner=32)
@@ -48,7 +49,12 @@ def project(tmp_path: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> It
     (tmp_path / "params.yaml").write_text("register: {name: test-llm}\n")
     texts = ["pathlib.Path(path)\n\nReads a file.", "How do I import Path?"]
     config = TokenizerConfig(
-        init_from="", vocab_size=300, sample_bytes=10**6, min_frequency=2, max_digits=1
+        init_from="",
+        vocab_size=300,
+        sample_bytes=10**6,
+        min_frequency=2,
+        max_digits=1,
+        white_space="runs",
     )
     save_tokenizer(tmp_path / "tokenizer", train_tokenizer(iter(texts), config))
     tokenizer = Tokenizer.load(tmp_path / "tokenizer")

@@ -24,8 +24,9 @@ from llm.model.transformer import LanguageModel
 from llm.process import Context
 from llm.report.facts import MODELS, STAGES
 from llm.stages.report import run
-from llm.tokenizer.bpe import save_tokenizer, train_tokenizer
+from llm.tokenizer.folder import save_tokenizer
 from llm.tokenizer.load import Tokenizer
+from llm.tokenizer.train import train_tokenizer
 from tests.shapes import shape
 
 CONFIG = ReportConfig(
@@ -106,7 +107,12 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("model")
     network = shape(n_layer=1, n_head=2, n_kv_head=1, n_embd=16, n_inner=32)
     config = TokenizerConfig(
-        init_from="", vocab_size=300, sample_bytes=10**6, min_frequency=2, max_digits=1
+        init_from="",
+        vocab_size=300,
+        sample_bytes=10**6,
+        min_frequency=2,
+        max_digits=1,
+        white_space="runs",
     )
     save_tokenizer(root / "tokenizer", train_tokenizer(iter(["some text"]), config))
     tokenizer = Tokenizer.load(root / "tokenizer")

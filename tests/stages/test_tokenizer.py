@@ -9,7 +9,12 @@ from llm.tokenizer.load import Tokenizer
 from tests.stages.corpus_inputs import assert_same_outs, context, function_row, put
 
 CONFIG = TokenizerConfig(
-    init_from="", vocab_size=320, sample_bytes=10**9, min_frequency=2, max_digits=1
+    init_from="",
+    vocab_size=320,
+    sample_bytes=10**9,
+    min_frequency=2,
+    max_digits=1,
+    white_space="runs",
 )
 
 

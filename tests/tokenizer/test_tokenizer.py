@@ -12,16 +12,22 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from llm.config.tokenizer import TokenizerConfig
 from llm.errors import DataError
-from llm.tokenizer.bpe import save_tokenizer, train_tokenizer
 from llm.tokenizer.chat import SPECIALS
+from llm.tokenizer.folder import save_tokenizer
 from llm.tokenizer.load import Tokenizer
+from llm.tokenizer.train import train_tokenizer
 
 TEXTS = [
     "Return 12345 of `pathlib.Path`, don't   wait.\n\n    x_train = None\r\n",
     "Größe 漢字 🙂\t",
 ] * 5
 CONFIG = TokenizerConfig(
-    init_from="", vocab_size=330, sample_bytes=10_000, min_frequency=2, max_digits=2
+    init_from="",
+    vocab_size=330,
+    sample_bytes=10_000,
+    min_frequency=2,
+    max_digits=2,
+    white_space="runs",
 )
 CHAT = [
     {"role": "system", "content": "Be brief."},
@@ -138,7 +144,8 @@ def test_another_process_trains_the_same_tokenizer(tok: Tokenizer, tmp_path: Pat
     code = (
         "import json, sys; from pathlib import Path\n"
         "from llm.config.tokenizer import TokenizerConfig\n"
-        "from llm.tokenizer.bpe import save_tokenizer, train_tokenizer\n"
+        "from llm.tokenizer.folder import save_tokenizer\n"
+        "from llm.tokenizer.train import train_tokenizer\n"
         "given = json.load(sys.stdin)\n"
         "config = TokenizerConfig(**given['config'])\n"
         "save_tokenizer(Path(sys.argv[1]), train_tokenizer(iter(given['texts']), config))\n"

@@ -52,6 +52,7 @@ class Context:
     work: Path  # for work in progress: kept between attempts at the same inputs, removed on success
     workers: int = 1  # local processes for a map over shards
     log: Callable[[int, Mapping[str, float]], None] = lambda step, metrics: None
+    record: Callable[[Path], None] = lambda path: None  # a file, with the run
     timings: dict[str, float] = field(
         default_factory=dict
     )  # throughput and the like, not reproducible
@@ -60,6 +61,14 @@ class Context:
     def out(self) -> Path:
         """The folder that this stage writes, for stages that own one under `paths.data`."""
         return self.paths.stage(self.name)
+
+    def keep(self, file: Path) -> None:
+        """Move a file that is no out from the work to `<paths.work>/kept/<stage>`, and record it."""
+        kept = Path(self.paths.work) / "kept" / self.name / file.name
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(file, kept)
+        logger.info("%s: wrote %s", self.name, kept)
+        self.record(kept)
 
 
 def main(name: str, run: Callable[..., dict[str, Any]], **sections: type[Section]) -> None:
@@ -176,7 +185,7 @@ def _run_recorded(
         params = {key: config.model_dump(by_alias=True) for key, config in configs.items()}
         started = time.monotonic()
         with recording(name, Path(paths.work), params, stage_deps(name, paths)) as recorder:
-            ctx = Context(name, paths, work, worker_count(), recorder.log)
+            ctx = Context(name, paths, work, worker_count(), recorder.log, recorder.keep)
             metrics = run(ctx, **configs)
             ctx.timings.update(_usage(time.monotonic() - started))
             write_json(paths.metric(name), metrics)

@@ -68,6 +68,15 @@ class OptimConfig(Section):
         return self
 
 
+class ProfileConfig(Section):
+    """Steps whose operators torch's profiler traces; the trace changes no result."""
+
+    first_step: PositiveInt
+    """The first traced step, counted from 1; later ones than a few are past the warm-up."""
+    n_steps: NonNegativeInt
+    """How many steps are traced; 0 traces none."""
+
+
 class TrainConfig(Section):
     """One training run of the shared loop."""
 
@@ -92,6 +101,10 @@ class TrainConfig(Section):
     """Steps between checkpoints."""
     log_interval: PositiveInt
     """Steps between progress lines."""
+    grad_norm_interval: NonNegativeInt
+    """Steps between gradient norms by layer; 0 logs none."""
+    profile: ProfileConfig
+    """Which steps are traced."""
     seed: NonNegativeInt
     """Of new weights and of the order of batches."""
 

@@ -55,6 +55,7 @@ def run(ctx: Context, *, launch: LaunchConfig, dpo: DpoConfig) -> dict[str, Any]
             train=batches,
             val=PaddedValidation(test, collate_referenced, batch),
             flops_per_token=backbone_flops_per_token(network.backbone),
+            keep=ctx.keep,
         )
         outcome = train(job, dpo, own, ctx.work, ctx.log)
         reference = load_start(dpo.init_from, ctx.paths.model("sft"))[0].to(own.device)

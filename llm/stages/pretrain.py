@@ -62,6 +62,7 @@ def run(
         val=ValidationBlocks(val_blocks, pretrain.micro_batch_size),
         flops_per_token=flops_per_token(network, model.block_size),
         derive=lambda metrics: {"bpb": metrics["loss"] * bits_per_byte},
+        keep=ctx.keep,
     )
     with ranks(pretrain.device) as own:
         outcome = train(job, pretrain, own, ctx.work, ctx.log)

@@ -48,6 +48,7 @@ def run(ctx: Context, *, launch: LaunchConfig, reward: RewardConfig) -> dict[str
         train=batches,
         val=PaddedValidation(test, collate_scored, reward.micro_batch_size),
         flops_per_token=backbone_flops_per_token(network.backbone),
+        keep=ctx.keep,
     )
     with ranks(reward.device) as own:
         outcome = train(job, reward, own, ctx.work, ctx.log)

@@ -55,6 +55,7 @@ def run(ctx: Context, *, launch: LaunchConfig, sft: SftConfig) -> dict[str, Any]
         train=batches,
         val=PaddedValidation(test, collate_conversations, sft.micro_batch_size),
         flops_per_token=backbone_flops_per_token(network.backbone),
+        keep=ctx.keep,
     )
     with ranks(sft.device) as own:
         outcome = train(job, sft, own, ctx.work, ctx.log)

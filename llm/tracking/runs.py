@@ -143,11 +143,13 @@ def deliver(client: MlflowClient, run_id: str, events: Iterable[dict[str, Any]])
     metrics: list[Metric] = []
     params: dict[str, str] = {}
     tags: dict[str, str] = {}
+    files: dict[str, None] = {}  # the last of each name, in order
     end = None
     for event in events:
         params |= event.get("params", {})
         tags |= event.get("tags", {})
         end = event if event["event"] == "end" else end
+        files |= {event["path"]: None} if event["event"] == "artifact" else {}
         for key, value in event.get("values", {}).items():
             metrics.append(Metric(valid_name(key), value, event["time_ms"], event["step"]))
     named = [Param(valid_name(key), value) for key, value in params.items()]
@@ -158,6 +160,8 @@ def deliver(client: MlflowClient, run_id: str, events: Iterable[dict[str, Any]])
         _send(client, run_id, lambda part: client.log_batch(run_id, params=part), chunk)
     for chunk in chunks(tagged, PARAMS_PER_BATCH):
         _send(client, run_id, lambda part: client.log_batch(run_id, tags=part), chunk)
+    for path in files:
+        _upload(client, run_id, Path(path))
     if end is not None:
         _terminate(client, run_id, end)
 
@@ -177,6 +181,21 @@ def _send(
             _send(client, run_id, log, items[half:])
         else:
             logger.warning("refused by MLflow, passed over: %s ...: %s", items[0].key, error)
+
+
+def _upload(client: MlflowClient, run_id: str, file: Path) -> None:
+    """TrackingError when it has to be tried again."""
+    if not file.is_file():
+        logger.warning("%s is gone, passed over", file)
+        return
+    try:
+        client.log_artifact(run_id, str(file))
+    except MlflowException as error:
+        if error.error_code not in REFUSALS:
+            raise
+        logger.warning("refused by MLflow, passed over: %s: %s", file.name, error)
+    except OSError as error:  # its own of the artifacts' place, or of the connection to it
+        raise TrackingError(f"{file.name} could not be uploaded: {error}") from error
 
 
 def _terminate(client: MlflowClient, run_id: str, end: dict[str, Any]) -> None:

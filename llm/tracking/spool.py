@@ -8,8 +8,9 @@ process per pipeline (`llm.tracking.sender`) imports MLflow once, follows the fi
 delivers them. What could not be delivered stays on disk for the next sender. The stage's
 process imports no MLflow.
 
-Events: `start` (name, process, params, tags), `metrics` (step, values), `tags`, `end`
-(status); each has `time_ms`, the Unix time in milliseconds.
+Events: `start` (name, process, params, tags), `metrics` (step, values), `tags`, `artifact`
+(path: of a copy that lies beside the file), `end` (status); each has `time_ms`, the Unix
+time in milliseconds.
 
 Environment
     LLM_TRACKING=off    record nothing
@@ -23,6 +24,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -50,6 +52,7 @@ class Recorder:
     def __init__(self, path: Path | None) -> None:
         """`path` None records nothing."""
         self._file = path.open("a", encoding="utf-8") if path else None
+        self._copies = path.with_suffix(".files") if path else None
         self._lock = threading.Lock()
         self._ends: dict[str, tuple[int, float]] = {}  # where each metric's curve is
 
@@ -73,6 +76,17 @@ class Recorder:
     def tag(self, tags: Mapping[str, str]) -> None:
         """Set tags of the run."""
         self.write("tags", tags=dict(tags))
+
+    def keep(self, file: Path) -> None:
+        """Copy a file to the run's artifacts; a later one of its name replaces it."""
+        if self._copies is None:
+            return
+        self._copies.mkdir(exist_ok=True)
+        copy = self._copies / file.name
+        partial = copy.with_name(f".{file.name}.partial")
+        shutil.copyfile(file, partial)
+        partial.replace(copy)  # the sender may be reading the former one
+        self.write("artifact", path=str(copy))
 
     def write(self, event: str, **content: Any) -> None:
         """Append one event; it is on disk, whole, when this returns."""

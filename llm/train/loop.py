@@ -22,7 +22,9 @@ from llm.train.optimizer import build_optimizer
 from llm.train.precision import DTYPES, loss_scaler
 from llm.train.schedule import learning_rate
 from llm.train.step import LossFn, train_step, validate
-from llm.train.throughput import Throughput, matmul_flops
+from llm.train.throughput import Throughput, clock, matmul_flops
+from llm.train.trace import Trace
+from llm.train.watch import is_due, peak_memory_mb
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ class Job:
     val: Sequence[Batch]
     flops_per_token: int
     derive: Callable[[dict[str, float]], dict[str, float]] = lambda metrics: {}  # e.g. bpb of loss
+    keep: Callable[[Path], None] = lambda path: None  # a file that is no out, with the run's record
 
 
 @dataclass(frozen=True)
@@ -72,18 +75,23 @@ def train(
     guard = StepGuard(config.optim)
     progress = load_checkpoint(work, model, optimizer, scaler, guard, ranks.device)
     speed = Throughput(job.flops_per_token, _peak(config, ranks))
+    trace = Trace(config.profile, work / f"{job.name}-rank-{ranks.rank}", job.keep)
     n_steps = job.train.n_steps
     if progress.step:
         logger.info("%s: resuming after step %d of %d", job.name, progress.step, n_steps)
     with deferred_sigterm() as interrupt:
         while progress.step < n_steps:
-            row = _step(job, stepped, optimizer, scaler, guard, progress.step, config, ranks, speed)
+            with trace.step(progress.step + 1):
+                row = _step(
+                    job, stepped, optimizer, scaler, guard, progress.step, config, ranks, speed
+                )
             progress.step += 1
             done = progress.step == n_steps
             if progress.step % config.eval_interval == 0 and not done:
                 row |= _validate(job, stepped, config, ranks, config.eval_batches)
-            if progress.step % config.log_interval == 0 or done or "val/loss" in row:
-                _report(job, progress, row, n_steps, speed, log)
+            watched = "val/loss" in row or is_due(config.grad_norm_interval, progress.step)
+            if progress.step % config.log_interval == 0 or done or watched:
+                _report(job, progress, row, n_steps, speed, peak_memory_mb(ranks.device), log)
             stop = ranks.sum(torch.tensor(float(bool(interrupt)), device=ranks.device)).item() > 0
             if stop or done or progress.step % config.checkpoint_interval == 0:
                 if ranks.is_first:
@@ -138,19 +146,20 @@ def _report(
     row: dict[str, float],
     n_steps: int,
     speed: Throughput,
+    memory_mb: float,
     log: Callable[[int, Mapping[str, float]], None],
 ) -> None:
     """Add a row to the curve, send it, and print the progress line."""
     progress.history.append({"step": progress.step, **row})
-    now = speed.read()
+    now = speed.read() | {"memory_mb": memory_mb}
     log(progress.step, row | {f"train/{name}": value for name, value in now.items()})
     per_step_s = speed.busy_s / max(1, speed.steps)
     left_s = (n_steps - progress.step) * per_step_s
     val = f"  val {row['val/loss']:.4f}" if "val/loss" in row else ""
     logger.info(
-        "%s  step %d/%d  loss %.4f%s  lr %.2e  %d tokens/s  mfu %.0f%%  %d:%02d left",
+        "%s  step %d/%d  loss %.4f%s  lr %.2e  %d tokens/s  mfu %.0f%%  %.2f GB  %s left",
         *(job.name, progress.step, n_steps, row["train/loss"], val, row["lr"]),
-        *(now["tokens_per_s"], 100 * now["mfu"], left_s // 60, left_s % 60),
+        *(now["tokens_per_s"], 100 * now["mfu"], memory_mb / 1000, clock(left_s)),
     )
 
 

@@ -11,6 +11,7 @@ from llm.data.batch import Batch
 from llm.train.distributed import Ranks
 from llm.train.guard import StepGuard
 from llm.train.precision import autocast
+from llm.train.watch import is_due, layer_norms
 
 # Sums over the units of a micro-batch, by name; "loss", and "penalty" where there is one, carry
 # the gradient.
@@ -28,7 +29,8 @@ def train_step(
     ranks: Ranks,
     step: int,
 ) -> dict[str, float]:
-    """Update the weights once; returns means over the step's units, and the gradient norm.
+    """Update the weights once; returns means over the step's units, and the gradient norm before
+    clipping, by layer as well when that is due.
 
     Every unit weighs the same, on whatever rank and in whatever micro-batch it sits. What is
     random (dropout) depends on the seed, the step and the micro-batch alone. The weights stay
@@ -49,12 +51,14 @@ def train_step(
         sums.append({name: value.detach() for name, value in terms.items()})
     means = _means(sums, units, ranks)
     scaler.unscale_(optimizer)
+    by_layer = layer_norms(model) if is_due(config.grad_norm_interval, step + 1) else {}
     norm = nn.utils.clip_grad_norm_(model.parameters(), config.optim.grad_clip).item()
     if guard.accepts(means["loss"], norm, scaled=scaler.is_enabled()):
         scaler.step(optimizer)
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
-    return means | {"grad_norm": norm} | ({"skipped": guard.skipped} if guard.is_on else {})
+    norms = {"grad_norm": norm} | {f"grad_norm/{layer}": value for layer, value in by_layer.items()}
+    return means | norms | ({"skipped": guard.skipped} if guard.is_on else {})
 
 
 @torch.no_grad()

@@ -45,6 +45,13 @@ class Throughput:
         return {"tokens_per_s": round(rate, 1), "mfu": round(mfu, 4)}
 
 
+def clock(seconds: float) -> str:
+    """Seconds as 4:05, or 12:04:05 from an hour on."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -67,7 +67,8 @@ def test_every_run_arrives_once_and_ends_as_its_process_did(project: Path) -> No
     _wait(lambda: any("train/loss" in path.read_text() for path in spooled("pretrain-*.jsonl")))
     killed.kill()
     killed.wait()
-    terminated = _stage("sft", "sys.exit(143)")
+    keep = "Path('t.json').write_text('{}'); recorder.keep(Path('t.json')); Path('t.json').unlink()"
+    terminated = _stage("sft", f"{keep}; sys.exit(143)")
     assert terminated.wait() == 143
     os.kill(int(os.environ["LLM_PIPELINE_PID"]), signal.SIGKILL)
     _wait(lambda: not pipeline.exists())
@@ -94,6 +95,7 @@ def test_every_run_arrives_once_and_ends_as_its_process_did(project: Path) -> No
     assert runs["dedup"].data.tags["error"] == "ValueError: no such band"
     assert "dropped/too short_" in runs["filter"].data.metrics
     assert runs["pretrain"].data.metrics == {"train/loss": 3.0}
+    assert [each.path for each in client.list_artifacts(runs["sft"].info.run_id)] == ["t.json"]
     history = client.get_metric_history(runs["gather"].info.run_id, "train/loss")
     assert [(m.step, m.value) for m in history] == [(i, 1 / (i + 1)) for i in range(2500)]
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -68,9 +69,11 @@ def config(**changes) -> TrainConfig:
         "eval_batches": 2,
         "checkpoint_interval": 4,
         "log_interval": 1,
+        "grad_norm_interval": 0,
+        "profile": {"first_step": 1, "n_steps": 0},
         "seed": 1,
     }
-    return TrainConfig(**(values | changes))
+    return TrainConfig.model_validate(values | changes)
 
 
 def run(
@@ -79,12 +82,13 @@ def run(
     settings: TrainConfig,
     log=lambda step, metrics: None,
     loss_fn: LossFn = next_token_loss,
+    keep: Callable[[Path], None] = lambda path: None,
     **parts,
 ) -> tuple[LanguageModel, Outcome]:
     model = LanguageModel(SHAPE.model_copy(update=parts), VOCAB)
     initialise(model, 1)
     val = [Patterns(1, 4, 4).micro_batch(1000 + i, 0) for i in range(3)]
-    job = Job("toy", model, loss_fn, batches, val, flops_per_token(model, 16))
+    job = Job("toy", model, loss_fn, batches, val, flops_per_token(model, 16), keep=keep)
     with ranks(settings.device) as own:
         return model, train(job, settings, own, work, log)
 

@@ -1,0 +1,47 @@
+"""What is read off a run besides its loss, and changes nothing of it."""
+
+import re
+import resource
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+WRAPPERS = re.compile(r"\b(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+KIB, MB = 1024, 1e6
+
+
+def is_due(interval: int, step: int) -> bool:
+    """Whether something happens after step `step`, counted from 1; an interval of 0 is never."""
+    return interval > 0 and step % interval == 0
+
+
+def layer_norms(model: nn.Module) -> dict[str, float]:
+    """The L2 norm of the gradients of each layer: embed, block_00, block_01, …, norm, head.
+
+    A tied head is in embed. On every rank the norms of whole tensors; their squares sum up to
+    the square of the global norm.
+    """
+    layers: dict[str, list[Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            layers.setdefault(layer_of(name), []).append(parameter.grad)
+    norms = [_whole(nn.utils.get_total_norm(grads)) for grads in layers.values()]
+    return dict(zip(layers, torch.stack(norms).tolist(), strict=True))
+
+
+def layer_of(name: str) -> str:
+    """The layer that a parameter belongs to, whatever the model is wrapped in."""
+    parts = WRAPPERS.sub("", name).removeprefix("backbone.").split(".")
+    return f"block_{int(parts[1]):02d}" if parts[0] == "blocks" else parts[0]
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """The most this process has held, in 10^6 bytes: of the GPU's memory, or resident on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / MB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB / MB
+
+
+def _whole(norm: Tensor) -> Tensor:
+    return (norm.full_tensor() if isinstance(norm, DTensor) else norm).float()

@@ -19,6 +19,11 @@ class Batch:
         moved = {key: value.to(device, non_blocking=True) for key, value in self.inputs.items()}
         return Batch(moved, self.units, self.tokens)
 
+    def pinned(self) -> "Batch":
+        """In memory that a GPU copies from while it computes."""
+        pinned = {key: value.pin_memory() for key, value in self.inputs.items()}
+        return Batch(pinned, self.units, self.tokens)
+
 
 class Batches(Protocol):
     """Training data as a pure function of the step, so that its position is the step.

@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from llm.errors import ConfigError
 from llm.tied import EXIT_TERMINATED
 from llm.train.checkpoint import Progress, load_checkpoint, save_checkpoint
 from llm.train.distributed import Ranks
+from llm.train.feed import feed
 from llm.train.guard import StepGuard
 from llm.train.interrupt import deferred_sigterm
 from llm.train.optimizer import build_optimizer
@@ -79,11 +80,12 @@ def train(
     n_steps = job.train.n_steps
     if progress.step:
         logger.info("%s: resuming after step %d of %d", job.name, progress.step, n_steps)
-    with deferred_sigterm() as interrupt:
+    with deferred_sigterm() as interrupt, feed(job.train, ranks, progress.step) as batches:
         while progress.step < n_steps:
             with trace.step(progress.step + 1):
                 row = _step(
-                    job, stepped, optimizer, scaler, guard, progress.step, config, ranks, speed
+                    *(job, stepped, batches, optimizer, scaler, guard, progress.step),
+                    *(config, ranks, speed),
                 )
             progress.step += 1
             done = progress.step == n_steps
@@ -110,6 +112,7 @@ def train(
 def _step(
     job: Job,
     model: nn.Module,
+    steps: Iterator[list[Batch]],
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     guard: StepGuard,
@@ -123,8 +126,7 @@ def _step(
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(group["peak_lr"], step, job.train.n_steps, config.optim)
     lr = learning_rate(config.optim.lr, step, job.train.n_steps, config.optim)
-    share = range(ranks.rank, job.train.micros_per_step, ranks.size)
-    batches = [job.train.micro_batch(step, index).to(ranks.device) for index in share]
+    batches = next(steps)
     means = train_step(model, batches, job.loss_fn, optimizer, scaler, guard, config, ranks, step)
     tokens = sum(batch.tokens for batch in batches) * ranks.size  # ranks have equal shares
     speed.add(tokens, time.perf_counter() - started)

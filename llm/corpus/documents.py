@@ -120,7 +120,8 @@ def shard_paths(folder: Path) -> list[Path]:
 def read_shard(path: Path, columns: tuple[str, ...] | None = None) -> pa.Table:
     """One shard as a table; DataError when the file is damaged."""
     try:
-        return pq.read_table(path, columns=list(columns) if columns else None)
+        with pq.ParquetFile(path) as file:  # read_table imports pandas: 1.2 s of every process
+            return file.read(list(columns) if columns else None)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path} is not a readable parquet file: {error}") from None
 

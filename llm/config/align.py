@@ -45,10 +45,15 @@ class SftConfig(TrainConfig):
 
     z_loss: NonNegativeFloat
     """Weight of log²(sum of exp(logits)), which keeps logits near 0; 0 is none."""
+    packing: Literal["pad", "best_fit"]
+    """A sequence is pad: a conversation, padded to the longest of its batch; best_fit: a block of
+    several, none cut, each seeing itself alone."""
+    packing_window: PositiveInt
+    """best_fit: conversations that are packed together."""
     epochs: PositiveInt
     """Passes over the conversations."""
     batch_sequences: PositiveInt
-    """Conversations per step over all ranks; a multiple of ranks x micro_batch_size."""
+    """Sequences per step over all ranks; a multiple of ranks x micro_batch_size."""
 
 
 class PreferencesConfig(Section):

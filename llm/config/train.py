@@ -116,6 +116,11 @@ class PretrainConfig(TrainConfig):
     """Weight of log²(sum of exp(logits)), which keeps logits near 0; 0 is none."""
     document_mask: bool
     """In a block of several documents, each sees itself alone and counts its positions from 0."""
+    packing: Literal["concatenate", "best_fit"]
+    """How documents fill blocks. concatenate: their stream is cut every block_size tokens; best_fit:
+    none is cut that fits a block, and little is padded."""
+    packing_window: PositiveInt
+    """best_fit: neighbouring documents that are packed together."""
     batch_tokens: PositiveInt
     """Tokens per step over all ranks; a multiple of ranks x micro_batch_size x block_size."""
     max_tokens: PositiveInt

@@ -1,6 +1,7 @@
 """Blocks of a token stream as next-token batches. Shapes: B sequences, T block_size."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -55,11 +56,26 @@ def document_positions(ids: Int[Tensor, "b t"], document_start: int) -> Int[Tens
     return index - starts.cummax(1).values
 
 
+class BlockSource(Protocol):
+    """Blocks by number, each of `block_size` tokens at most."""
+
+    block_size: int
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Sequence[int] | np.ndarray) -> Batch: ...
+
+
 class TrainingBlocks:
     """Shuffled blocks by step, another order every epoch. A `Batches`."""
 
     def __init__(
-        self, blocks: Blocks, micro_batch_size: int, batch_tokens: int, max_tokens: int, seed: int
+        self,
+        blocks: BlockSource,
+        micro_batch_size: int,
+        batch_tokens: int,
+        max_tokens: int,
+        seed: int,
     ) -> None:
         """ConfigError when `batch_tokens` is no multiple of a micro-batch."""
         micro_tokens = micro_batch_size * blocks.block_size

@@ -68,9 +68,11 @@ class PaddedValidation(Sequence[Batch], Generic[Item]):
         return self.collate(self.items[first : first + self.micro_batch_size])
 
 
-def pad(rows: Sequence[Sequence[int]], value: int, dtype: torch.dtype = torch.int64) -> Tensor:
-    """(B, T): rows filled up on the right with `value` to the longest."""
-    longest = max(len(row) for row in rows)
+def pad(
+    rows: Sequence[Sequence[int]], value: int, dtype: torch.dtype = torch.int64, length: int = 0
+) -> Tensor:
+    """(B, T): rows filled up on the right with `value` to the longest, or to `length` if that is more."""
+    longest = max(length, *(len(row) for row in rows))
     padded = torch.full((len(rows), longest), value, dtype=dtype)
     for index, row in enumerate(rows):
         padded[index, : len(row)] = torch.tensor(row, dtype=dtype)

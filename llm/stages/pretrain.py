@@ -7,6 +7,7 @@ Writes   models/base      a Hugging Face folder
 Metrics  val/loss (nats per token), val/bpb (bits per byte), tokens, steps, parameters
 """
 
+import logging
 import math
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import Any
 
 from llm.config.model import ModelConfig
 from llm.config.train import LaunchConfig, PretrainConfig
-from llm.data.blocks import Blocks, TrainingBlocks, ValidationBlocks
+from llm.data.blocks import Blocks, BlockSource, TrainingBlocks, ValidationBlocks
+from llm.data.packed_blocks import PackedBlocks
 from llm.data.shards import TokenShards
 from llm.files import read_json, write_csv
 from llm.model.flops import flops_per_token, parameter_count
@@ -27,6 +29,8 @@ from llm.train.distributed import ranks
 from llm.train.loop import Job, train
 from llm.train.next_token import next_token_loss
 
+logger = logging.getLogger(__name__)
+
 
 def run(
     ctx: Context, *, launch: LaunchConfig, model: ModelConfig, pretrain: PretrainConfig
@@ -34,11 +38,11 @@ def run(
     """Train from scratch, or on from where an interrupted attempt stopped."""
     tokenizer = Tokenizer.load(ctx.paths.stage("tokenizer"))
     folder = ctx.paths.stage("tokenize")
-    start = tokenizer.bos_id if pretrain.document_mask else None
-    blocks, val_blocks = (
-        Blocks(TokenShards(folder / split, tokenizer.hash), model.block_size, start)
-        for split in ("train", "val")
+    blocks = training_blocks(
+        TokenShards(folder / "train", tokenizer.hash), tokenizer, model, pretrain
     )
+    start = tokenizer.bos_id if pretrain.document_mask else None
+    val_blocks = Blocks(TokenShards(folder / "val", tokenizer.hash), model.block_size, start)
     val_size = read_json(folder / "val.json")
     bits_per_byte = val_size["tokens"] / val_size["bytes"] / math.log(2)
 
@@ -76,6 +80,24 @@ def run(
         "tokens": batches.n_steps * pretrain.batch_tokens,
         "parameters": parameter_count(network),
     }
+
+
+def training_blocks(
+    shards: TokenShards, tokenizer: Tokenizer, model: ModelConfig, pretrain: PretrainConfig
+) -> BlockSource:
+    """The training split in blocks, as `pretrain.packing` says."""
+    mask, bos = pretrain.document_mask, tokenizer.bos_id
+    if pretrain.packing == "concatenate":
+        return Blocks(shards, model.block_size, bos if mask else None)
+    packed = PackedBlocks(
+        shards,
+        model.block_size,
+        document_start=bos,
+        window=pretrain.packing_window,
+        document_mask=mask,
+    )
+    logger.info("packed into %d blocks, %.2f%% padding", len(packed), 100 * packed.padding_frac)
+    return packed
 
 
 if __name__ == "__main__":

@@ -10,10 +10,17 @@ Metrics  val/loss (nats per assistant token), conversations, too_long, steps
 from functools import partial
 from typing import Any
 
-from llm.align.sft import collate_conversations, encode_conversations
+from llm.align.sft import (
+    EncodedConversation,
+    collate_conversations,
+    collate_packed,
+    encode_conversations,
+)
 from llm.config.align import SftConfig
 from llm.config.train import LaunchConfig
+from llm.data.batch import Batches
 from llm.data.conversations import read_conversations
+from llm.data.packing import PackedTraining
 from llm.data.padded import PaddedTraining, PaddedValidation
 from llm.errors import DataError
 from llm.files import write_csv
@@ -39,15 +46,7 @@ def run(ctx: Context, *, launch: LaunchConfig, sft: SftConfig) -> dict[str, Any]
             f"{folder}: no conversation fits model.block_size={block_size} tokens; "
             "lower instructions.max_prompt_characters"
         )
-    batches = PaddedTraining(
-        items,
-        [len(item.ids) for item in items],
-        collate_conversations,
-        batch_size=sft.batch_sequences,
-        micro_batch_size=sft.micro_batch_size,
-        epochs=sft.epochs,
-        seed=sft.seed,
-    )
+    batches = training_batches(items, block_size, sft)
     job = Job(
         name=ctx.name,
         model=network,
@@ -69,6 +68,27 @@ def run(ctx: Context, *, launch: LaunchConfig, sft: SftConfig) -> dict[str, Any]
         "conversations": len(items),
         "too_long": len(conversations) - len(items),
     }
+
+
+def training_batches(items: list[EncodedConversation], block_size: int, sft: SftConfig) -> Batches:
+    """The conversations by step, as `sft.packing` says."""
+    sizes = {
+        "batch_size": sft.batch_sequences,
+        "micro_batch_size": sft.micro_batch_size,
+        "epochs": sft.epochs,
+        "seed": sft.seed,
+    }
+    if sft.packing == "pad":
+        lengths = [len(item.ids) for item in items]
+        return PaddedTraining(items, lengths, collate_conversations, **sizes)
+    return PackedTraining(
+        items,
+        [len(item.ids) - 1 for item in items],
+        partial(collate_packed, block_size=block_size),
+        room=block_size,
+        window=sft.packing_window,
+        **sizes,
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Stages pretrain and sft from published folders, and pretraining on packed documents."""
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,14 @@ TOKENIZER |= {"min_frequency": 2, "max_digits": 1, "white_space": "runs"}
 
 def pretraining(**changes: Any) -> PretrainConfig:
     values = config(eval_interval=100, micro_batch_size=2).model_dump()
-    own = {"z_loss": 0.0, "document_mask": False, "batch_tokens": 128, "max_tokens": 512}
+    own = {
+        "z_loss": 0.0,
+        "document_mask": False,
+        "packing": "concatenate",
+        "packing_window": 30,
+        "batch_tokens": 128,
+        "max_tokens": 512,
+    }
     return validate(PretrainConfig, values | own | changes, "")
 
 
@@ -45,7 +53,9 @@ def make_shards(paths: Paths, init_from: str) -> None:
 
 
 def run(paths: Paths, model, section: PretrainConfig) -> dict[str, Any]:
-    return pretrain.run(context("pretrain", paths), launch=LAUNCH, model=model, pretrain=section)
+    ctx = context("pretrain", paths)
+    shutil.rmtree(ctx.work, ignore_errors=True)  # of other params
+    return pretrain.run(ctx, launch=LAUNCH, model=model, pretrain=section)
 
 
 def test_pretraining_goes_on_from_published_weights_and_their_tokenizer(
@@ -79,8 +89,11 @@ def test_packed_documents_train_with_and_without_a_mask(paths: Paths) -> None:
     make_shards(paths, "")
     packed = run(paths, shape(), pretraining())
     masked = run(paths, shape(), pretraining(document_mask=True))
-    assert packed["val/loss"] != masked["val/loss"]
-    for metrics in (packed, masked):
+    whole = run(paths, shape(), pretraining(packing="best_fit"))
+    both = run(paths, shape(), pretraining(packing="best_fit", document_mask=True))
+    losses = [metrics["val/loss"] for metrics in (packed, masked, whole, both)]
+    assert len(set(losses)) == 4
+    for metrics in (packed, masked, whole, both):
         assert 0 < metrics["val/loss"] < math.log(320) + 0.5
 
 
@@ -91,9 +104,15 @@ def test_sft_starts_from_a_published_folder(paths: Paths, tmp_path: Path) -> Non
     for split in ("train", "test"):
         write_conversations(paths.stage("instructions") / f"{split}.jsonl", rows)
     values = config(init_from=str(tmp_path / "hub"), eval_interval=100).model_dump()
-    section = validate(SftConfig, values | {"z_loss": 0.0, "epochs": 1, "batch_sequences": 4}, "")
-    metrics = sft.run(context("sft", paths), launch=LAUNCH, sft=section)
-    assert metrics["conversations"] == 8
+    own = {"z_loss": 0.0, "epochs": 2, "batch_sequences": 4, "packing_window": 100}
+    steps = {}
+    for packing in ("best_fit", "pad"):
+        section = validate(SftConfig, values | own | {"packing": packing}, "")
+        shutil.rmtree(context("sft", paths).work, ignore_errors=True)
+        metrics = sft.run(context("sft", paths), launch=LAUNCH, sft=section)
+        assert metrics["conversations"] == 8
+        steps[packing] = metrics["steps"]
+    assert steps == {"pad": 4, "best_fit": 2}
     folder = paths.model("sft")
     assert read_json(folder / "config.json")["architectures"] == ["Qwen3ForCausalLM"]
     tokenizer_of_sft = Tokenizer.load(folder)

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pyarrow as pa
+
 from llm.corpus.documents import (
     EXTRACTED,
     GATHERED,
@@ -10,10 +12,11 @@ from llm.corpus.documents import (
     text_schema,
     write_rows,
     write_shards,
+    write_table,
 )
 from tests.stages.corpus_inputs import text_row
 
-NAMES = ["kept", "failed", "short", "copy", "held", "dirty", "flagged"]
+NAMES = ["kept", "failed", "short", "copy", "held", "dirty", "flagged", "thinned"]
 IDS = {name: document_id("notes", f"file:{name}") for name in NAMES}
 
 
@@ -27,7 +30,7 @@ def gathered(name: str) -> Row:
 
 
 def write_corpus(tmp_path: Path) -> None:
-    """Seven documents and two skipped ones, each lost in another way, but for two."""
+    """Eight documents and two skipped ones, each lost in another way, but for two."""
 
     def record(file: str, *records: Row) -> None:
         write_rows(tmp_path / file, list(records), text_schema(*records[0]))
@@ -43,14 +46,17 @@ def write_corpus(tmp_path: Path) -> None:
     record("filter/rejected/00000.parquet", short)
     write_shards(
         tmp_path / "filter/kept",
-        rows("kept", "copy", "held", "dirty", "flagged"),
+        rows("kept", "copy", "held", "dirty", "flagged", "thinned"),
         EXTRACTED,
         10_000,
     )
     copy = {"id": IDS["copy"], "kept_id": IDS["kept"], "kind": "near"}
     record("dedup/clusters.parquet", copy, copy | {"id": IDS["kept"]})
     write_shards(
-        tmp_path / "dedup/kept", rows("kept", "held", "dirty", "flagged"), EXTRACTED, 10_000
+        tmp_path / "dedup/kept",
+        rows("kept", "held", "dirty", "flagged", "thinned"),
+        EXTRACTED,
+        10_000,
     )
     write_shards(tmp_path / "decontaminate/heldout", rows("held"), EXTRACTED, 10_000)
     hit = {"document_id": IDS["dirty"], "item_id": IDS["held"], "ngram": "the same words"}
@@ -60,4 +66,10 @@ def write_corpus(tmp_path: Path) -> None:
         hit | {"ngram": "and more"},
         hit | {"document_id": IDS["flagged"]},
     )
-    write_shards(tmp_path / "decontaminate/kept", rows("kept", "flagged"), EXTRACTED, 10_000)
+    write_shards(
+        tmp_path / "decontaminate/kept", rows("kept", "flagged", "thinned"), EXTRACTED, 10_000
+    )
+    held = {"source": ["notes"] * 2, "split": ["train", "val"], "copies": [2, 1]}
+    held |= {"id": [IDS["kept"], IDS["flagged"]], "tokens": [80, 40], "bytes": [700, 350]}
+    write_table(tmp_path / "tokenize/documents/00000.parquet", pa.table(held))
+    record("tokenize/left_out/00000.parquet", {"id": IDS["thinned"], "source": "notes"})

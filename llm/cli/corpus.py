@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -107,7 +107,7 @@ def trace(
         console.print(f"  {step['stage']:14} {escape(verdict)}")
 
 
-def _kept(stage: str, document: dict[str, str]) -> str:
+def _kept(stage: str, document: dict[str, Any]) -> str:
     """What a stage made of a document that it kept."""
     if stage == "gather":
         return (
@@ -118,4 +118,7 @@ def _kept(stage: str, document: dict[str, str]) -> str:
             f"{len(document['text']):,} characters, language {document['language']} "
             f"(score {document.get('language_score', 'not recorded')})"
         )
+    if stage == "tokenize":
+        times = f", {document['copies']} times" if document["copies"] > 1 else ""
+        return f"in {document['split']}{times}, {document['tokens']:,} tokens"
     return "kept"

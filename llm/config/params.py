@@ -63,7 +63,7 @@ class Params(Section):
     def _check_across_sections(self) -> Self:
         """Rules that span sections, all broken ones at once."""
         broken = [*self._batch_errors(), *self._length_errors(), *self._task_errors()]
-        broken += self._start_errors()
+        broken += [*self._start_errors(), *self._weight_errors()]
         if broken:
             raise ValueError("\n".join(broken))
         return self
@@ -119,6 +119,16 @@ class Params(Section):
                 f"pretrain.init_from={start!r} needs its own tokenizer, but tokenizer.init_from="
                 f"{tokenizer!r}; set both to the same folder"
             )
+
+    def _weight_errors(self) -> Iterator[str]:
+        """A weight is of a source that is gathered."""
+        names = [source.name for source in self.gather.sources]
+        for each in self.tokenize.weights:
+            if each.source not in names:
+                yield (
+                    f"tokenize.weights: {each.source!r} is not among gather.sources: "
+                    f"{', '.join(names)}"
+                )
 
     def _task_errors(self) -> Iterator[str]:
         """A benchmark task about a kind of question has questions of that kind."""

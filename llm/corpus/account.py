@@ -14,13 +14,14 @@ import duckdb
 
 from llm.errors import DataError
 
-STAGES = ("gather", "extract", "filter", "dedup", "decontaminate")
+STAGES = ("gather", "extract", "filter", "dedup", "decontaminate", "tokenize")
 KEPT = {  # the shards of what each stage leaves
     "gather": "gather/[0-9]*.parquet",
     "extract": "extract/[0-9]*.parquet",
     "filter": "filter/kept/*.parquet",
     "dedup": "dedup/kept/*.parquet",
     "decontaminate": "decontaminate/kept/*.parquet",
+    "tokenize": "tokenize/documents/*.parquet",
 }
 LOSSES = {  # file to its rows: stage, source, rule, id, url, value
     "gather/skipped/*.parquet": "SELECT 'gather' AS stage, source, reason AS rule, NULL AS id, "
@@ -34,6 +35,8 @@ LOSSES = {  # file to its rows: stage, source, rule, id, url, value
     "decontaminate/contamination.parquet": "SELECT 'decontaminate', NULL, 'contaminated', "
     "document_id, NULL, min(ngram) FROM read_parquet(?) WHERE document_id NOT IN (SELECT id FROM kept) "
     "GROUP BY document_id",
+    "tokenize/left_out/*.parquet": "SELECT 'tokenize', source, 'weight', id, NULL, NULL "
+    "FROM read_parquet(?)",
 }
 SHOWN_CHARACTERS = 200
 

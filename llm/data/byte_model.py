@@ -6,10 +6,43 @@ seen N times, with T distinct followers, keeps N / (N + T) of its own counts.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
 SEPARATOR = 0  # ends a document, and is what comes before one; no text holds it
+
+
+@dataclass(frozen=True)
+class Triples:
+    """How often each byte follows each two: what the model needs to know of a text."""
+
+    codes: np.ndarray  # uint32: two before, before, byte; ascending
+    counts: np.ndarray  # int64
+
+    @classmethod
+    def none(cls) -> "Triples":
+        """Those of no text."""
+        return cls(np.empty(0, np.uint32), np.empty(0, np.int64))
+
+    def __add__(self, other: "Triples") -> "Triples":
+        codes, places = np.unique(np.concatenate([self.codes, other.codes]), return_inverse=True)
+        counts = np.zeros(len(codes), np.int64)
+        np.add.at(counts, places, np.concatenate([self.counts, other.counts]))
+        return Triples(codes, counts)
+
+
+def count_triples(texts: Iterable[str]) -> Triples:
+    """The triples of the texts' bytes and of their ends."""
+    joined = bytes(2) + b"".join(text.encode() + bytes(2) for text in texts)
+    stream = np.frombuffer(joined, np.uint8)
+    second, third = stream[1:-1], stream[2:]
+    counted = (third != SEPARATOR) | (second != SEPARATOR)  # a document has one end, not two
+    codes = stream[:-2].astype(np.uint32)
+    for after in (second, third):
+        codes <<= 8
+        codes |= after
+    return Triples(*np.unique(codes[counted], return_counts=True))
 
 
 class ByteModel:
@@ -18,15 +51,13 @@ class ByteModel:
     def __init__(self) -> None:
         self._triples = np.zeros(256**3, np.int64)
 
-    def update(self, texts: Iterable[str]) -> None:
-        """Count the texts' bytes, and their ends, each in its context."""
-        first, second, third = _contexts(texts)
-        codes = (first << 16) | (second << 8) | third
-        self._triples += np.bincount(codes, minlength=256**3)
+    def add(self, triples: Triples) -> None:
+        """Learn from a text."""
+        self._triples[triples.codes] += triples.counts
 
-    def bits(self, texts: Iterable[str]) -> float:
-        """Bits that the texts and their ends take, summed."""
-        first, second, third = _contexts(texts)
+    def bits(self, text: Triples) -> float:
+        """Bits that a text and its end take."""
+        first, second, third = (text.codes >> shift & 0xFF for shift in (16, 8, 0))
         triples = self._triples.reshape(256, 256, 256)
         pairs = triples.sum(axis=0)
         order_0 = _interpolate(pairs.sum(axis=0), np.full(256, 1 / 256))  # (byte,)
@@ -38,7 +69,7 @@ class ByteModel:
         lower = order_1[second, third]
         weighted = triples[first, second, third] + spread * lower
         chances = np.where(seen > 0, weighted / np.maximum(seen + spread, 1), lower)
-        return float(-np.log2(chances).sum())
+        return float(-(text.counts * np.log2(chances)).sum())
 
 
 def _interpolate(counts: np.ndarray, lower: np.ndarray) -> np.ndarray:
@@ -46,12 +77,3 @@ def _interpolate(counts: np.ndarray, lower: np.ndarray) -> np.ndarray:
     total = counts.sum(axis=-1, keepdims=True)
     kinds = (counts > 0).sum(axis=-1, keepdims=True)
     return np.where(total > 0, (counts + kinds * lower) / np.maximum(total + kinds, 1), lower)
-
-
-def _contexts(texts: Iterable[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Two bytes before, the byte before, and each byte of the texts and of their ends."""
-    joined = bytes(2) + b"".join(text.encode() + bytes(2) for text in texts)
-    stream = np.frombuffer(joined, np.uint8).astype(np.int64)
-    first, second, third = stream[:-2], stream[1:-1], stream[2:]
-    counted = (third != SEPARATOR) | (second != SEPARATOR)  # a document has one end, not two
-    return first[counted], second[counted], third[counted]

@@ -8,9 +8,10 @@ import bisect
 import hashlib
 import itertools
 import struct
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 
@@ -33,57 +34,80 @@ class Header:
     ids_hash: str
 
 
-def write_shards(
-    folder: Path,
-    documents: Iterable[np.ndarray],
-    shard_tokens: int,
-    tokenizer: Tokenizer,
-) -> int:
-    """Write the documents' ids, joined, in shards of exactly `shard_tokens` but the last.
+def id_dtype(vocab_size: int) -> np.dtype:
+    """The smallest that holds every id."""
+    return DTYPES[2 if vocab_size <= 2**16 else 4]
 
-    Returns the number of ids. The ids must be below the tokenizer's vocab_size.
+
+class ShardWriter:
+    """A stream of ids written as shards of exactly `shard_tokens` but the last; use it in a `with`.
+
+    The ids must be below the tokenizer's vocab_size. No more than what is given at a time is
+    in memory.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    dtype = DTYPES[2 if tokenizer.vocab_size <= 2**16 else 4]
-    total = 0
-    for number, pieces in enumerate(_split(documents, shard_tokens)):
-        total += _write_shard(folder / f"{number:05d}.bin", pieces, dtype, tokenizer.hash)
-    return total
+
+    def __init__(self, folder: Path, shard_tokens: int, tokenizer: Tokenizer) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._shard_tokens, self._hash = folder, shard_tokens, tokenizer.hash
+        self._dtype = id_dtype(tokenizer.vocab_size)
+        self._number = 0
+        self._shard: _Shard | None = None
+        self.tokens = 0  # written
+
+    def write(self, ids: np.ndarray) -> None:
+        """Append ids; a document may begin in one shard and end in the next."""
+        assert not len(ids) or ids.max() <= np.iinfo(self._dtype).max, "an id beyond vocab_size"
+        self.tokens += len(ids)
+        while len(ids):
+            if self._shard is None:
+                path = self._folder / f"{self._number:05d}.bin"
+                self._shard = _Shard(path, self._dtype, self._hash)
+                self._number += 1
+            taken = ids[: self._shard_tokens - self._shard.count]
+            self._shard.write(taken)
+            ids = ids[len(taken) :]
+            if self._shard.count == self._shard_tokens:
+                self._close()
+
+    def _close(self) -> None:
+        if self._shard is not None:
+            self._shard.close()
+            self._shard = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close()
 
 
-def _split(documents: Iterable[np.ndarray], shard_tokens: int) -> Iterator[list[np.ndarray]]:
-    """The stream's pieces, shard by shard; a document may begin in one and end in the next."""
-    pieces: list[np.ndarray] = []
-    room = shard_tokens
-    for document in documents:
-        while len(document) >= room:
-            yield [*pieces, document[:room]]
-            pieces, document, room = [], document[room:], shard_tokens
-        if len(document):
-            pieces.append(document)
-            room -= len(document)
-    if pieces:
-        yield pieces
+class _Shard:
+    """A file that is being written; its header is known at the end."""
 
+    def __init__(self, path: Path, dtype: np.dtype, tokenizer_hash: str) -> None:
+        self._file = path.open("wb")
+        self._file.write(bytes(HEADER.size))
+        self._dtype, self._tokenizer_hash = dtype, tokenizer_hash
+        self._digest = hashlib.sha256()
+        self.count = 0
 
-def _write_shard(path: Path, pieces: list[np.ndarray], dtype: np.dtype, tokenizer_hash: str) -> int:
-    ids = np.concatenate(pieces)
-    assert ids.max() <= np.iinfo(dtype).max, "an id beyond the tokenizer's vocab_size"
-    content = ids.astype(dtype).tobytes()
-    digest = hashlib.sha256(content).digest()
-    with path.open("wb") as file:
-        file.write(
-            HEADER.pack(
-                MAGIC,
-                VERSION,
-                dtype.itemsize,
-                len(ids),
-                bytes.fromhex(tokenizer_hash),
-                digest,
-            )
-        )
-        file.write(content)
-    return len(ids)
+    def write(self, ids: np.ndarray) -> None:
+        content = ids.astype(self._dtype).tobytes()
+        self._digest.update(content)
+        self._file.write(content)
+        self.count += len(ids)
+
+    def close(self) -> None:
+        with self._file as file:
+            file.seek(0)
+            header = (MAGIC, VERSION, self._dtype.itemsize, self.count)
+            hashes = (bytes.fromhex(self._tokenizer_hash), self._digest.digest())
+            file.write(HEADER.pack(*header, *hashes))
 
 
 def read_header(path: Path) -> Header:

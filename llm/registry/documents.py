@@ -4,9 +4,9 @@
     fates(corpus, record, ids)
 
 Every stage of the corpus says what it left out and why (llm/stages); what is kept to the
-end is split into train and val by a hash of its id, asked about in conversations, and
-answered in preference pairs. Where a stage's files are no longer at hand, the outcome is
-`unknown` with what is missing, unless those of another stage prove it.
+end is listed by stage tokenize with its split and how often it is read, asked about in
+conversations, and answered in preference pairs. Where a stage's files are no longer at
+hand, the outcome is `unknown` with what is missing, unless those of another stage prove it.
 """
 
 from collections.abc import Collection, Mapping
@@ -16,7 +16,6 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from llm.corpus.documents import hash_fraction
 from llm.errors import DataError
 from llm.registry.corpus import Corpus, MissingData, shards
 from llm.registry.exposure import Exposure, exposures
@@ -171,13 +170,14 @@ def _decontaminated(corpus: Corpus, record: Record, wanted: Collection[str]) -> 
 
 
 def _kept(corpus: Corpus, record: Record, wanted: Collection[str]) -> dict[str, Fate]:
-    """In the training or the validation split."""
-    frac = record.value("tokenize", "val_frac")
-    rows = _of("id", shards(corpus, "decontaminate", "kept/"), wanted)
-    if frac is None:
-        unsplit = Fate(UNKNOWN, "tokenize", "kept; but tokenize.val_frac, which splits, is unknown")
-        return {row["id"]: unsplit for row in rows}
-    return {row["id"]: Fate(VAL if _is_val(row["id"], frac) else TRAIN, "tokenize") for row in rows}
+    """In the training or the validation split, or left out by its source's weight."""
+    held = _of("id, split", shards(corpus, "tokenize", "documents/"), wanted)
+    outcomes = {"train": TRAIN, "val": VAL}
+    found = {row["id"]: Fate(outcomes[row["split"]], "tokenize") for row in held}
+    for row in _of("id, source", shards(corpus, "tokenize", "left_out/"), wanted):
+        reason = f"weight of source {row['source']} (tokenize.weights)"
+        found[row["id"]] = Fate(DROPPED, "tokenize", reason)
+    return found
 
 
 def _with_exposure(corpus: Corpus, record: Record, found: dict[str, Fate]) -> dict[str, Fate]:
@@ -186,14 +186,21 @@ def _with_exposure(corpus: Corpus, record: Record, found: dict[str, Fate]) -> di
     if not trained:
         return found
     try:
-        frac = record.value("tokenize", "val_frac")
-        kept = shards(corpus, "decontaminate", "kept/")
-        ids = [row["id"] for row in _rows("SELECT id FROM read_parquet($files)", {"files": kept})]
-        seen = exposures(corpus, record, [id_ for id_ in ids if not _is_val(id_, frac)], trained)
+        seen = exposures(corpus, record, _train_ids(corpus), trained)
     except DataError as error:
         why = {"exposure_unknown": str(error)}
         return {id_: replace(fate, **why if id_ in trained else {}) for id_, fate in found.items()}
     return {id_: replace(fate, exposure=seen.get(id_)) for id_, fate in found.items()}
+
+
+def _train_ids(corpus: Corpus) -> list[str]:
+    """The documents of the training stream, in its order: all first copies, all second ones, …"""
+    rows = _rows(
+        "SELECT id, copies FROM read_parquet($files) WHERE split = 'train'",
+        {"files": shards(corpus, "tokenize", "documents/")},
+    )
+    most = max((row["copies"] for row in rows), default=0)
+    return [row["id"] for copy in range(most) for row in rows if row["copies"] > copy]
 
 
 def _with_derived(
@@ -256,8 +263,3 @@ def _file(corpus: Corpus, stage: str, name: str) -> str:
     if name not in files:
         raise MissingData(f"stage {stage} wrote no {name}")
     return str(files[name])
-
-
-def _is_val(id_: str, val_frac: float) -> bool:
-    """As stage tokenize splits."""
-    return hash_fraction(f"val {id_}") < val_frac

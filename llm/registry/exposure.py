@@ -40,6 +40,7 @@ def exposures(
 ) -> dict[str, Exposure]:
     """Of the wanted documents among those of the training split, which are given in order.
 
+    A document that is read more than once is given as often.
     DataError says why there is no telling.
     """
     for path in DRAWN_BY:
@@ -57,11 +58,11 @@ def exposures(
             f"its token shards hold {len(starts)} documents, its corpus gives {len(train_ids)}"
         )
     ends = np.append(starts[1:], total)
-    blocks = {
-        id_: range(starts[n] // size, (ends[n] - 1) // size + 1)
-        for n, id_ in enumerate(train_ids)
-        if id_ in wanted
-    }
+    blocks: dict[str, set[int]] = {}
+    for n, id_ in enumerate(train_ids):
+        if id_ in wanted:
+            held = range(starts[n] // size, (ends[n] - 1) // size + 1)
+            blocks.setdefault(id_, set()).update(held)
     n_steps, per_step = tokens // batch, batch // size
     asked = np.unique([block for each in blocks.values() for block in each])
     steps = _steps_of(asked, (total - 1) // size, n_steps, per_step, seed)

@@ -1,123 +1,158 @@
-"""Stage tokenize: the corpus as token shards, split into train and val.
+"""Stage tokenize: the corpus as token shards, split into train and val, its sources mixed by weight.
 
 Reads    data/decontaminate/kept   documents
          data/tokenizer
 Writes   data/tokenize/train       token shards: each document's ids after <|endoftext|>
          data/tokenize/val         the same for a share `val_frac` of the documents, by hash
          data/tokenize/val.json    bytes, tokens: they turn nats per token into bits per byte
-Metrics  tokenize.json             train, val: tokens, documents, bytes; order2_bpb: bits per
-                                   byte of val under an order-2 byte model of train
+         data/tokenize/documents   parquet shards: what the splits hold, each in its order:
+                                   id, source, split, copies; tokens and bytes of all copies
+         data/tokenize/left_out    parquet shards: id, source of what the weights leave out
+         data/tokenize/megatron    {train,val}.{bin,idx}, where `megatron` asks for them
+Metrics  tokenize.json             train, val: tokens, documents, bytes, copies included;
+                                   by_source: documents, tokens and their share of train;
+                                   order2_bpb: bits per byte of val under an order-2 byte
+                                   model of train
+
+The training stream is all first copies, in the corpus's order, then all second copies, and
+so on, so that the copies of a document lie far apart. No more than a few shards are in memory.
 """
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from llm.cluster import map_shards
 from llm.config.tokenizer import TokenizeConfig
-from llm.corpus.documents import hash_fraction, read_shard, shard_paths
-from llm.data.byte_model import ByteModel
-from llm.data.shards import write_shards
+from llm.corpus.documents import shard_paths, write_table
+from llm.data.byte_model import ByteModel, Triples
+from llm.data.encode import SPLITS, Encoded, Part, Work, encode_shard
+from llm.data.megatron import MegatronWriter
+from llm.data.mix import Mix
+from llm.data.shards import ShardWriter
 from llm.errors import DataError
 from llm.files import write_dir, write_json
 from llm.process import Context, main
 from llm.tokenizer.load import Tokenizer
 
+SIZES = ("tokens", "documents", "bytes")
+
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Work:
-    """One shard to encode."""
-
-    path: Path
-    tokenizer: Path
-    val_frac: float
-
-
-@dataclass(frozen=True)
-class Part:
-    """What one shard gives to a split."""
-
-    ids: np.ndarray
-    texts: list[str]
-
-    def sizes(self) -> dict[str, int]:
-        """The part's share of the split's metrics."""
-        size = sum(len(text.encode()) for text in self.texts)
-        return {"tokens": len(self.ids), "documents": len(self.texts), "bytes": size}
-
-
-@dataclass
-class Split:
-    """The sizes of a split, summed over shards."""
-
-    name: str
-    sizes: dict[str, int] = field(default_factory=lambda: {"tokens": 0, "documents": 0, "bytes": 0})
-
-    def add(self, part: Part) -> None:
-        """Count a shard's part."""
-        for key, size in part.sizes().items():
-            self.sizes[key] += size
 
 
 def run(ctx: Context, *, tokenize: TokenizeConfig) -> dict[str, Any]:
     """Encode every shard; returns the stage's metrics."""
-    folder = ctx.paths.stage("tokenizer")
-    paths = shard_paths(ctx.paths.stage("decontaminate") / "kept")
-    parts = map_shards(
-        encode_shard, [Work(path, folder, tokenize.val_frac) for path in paths], ctx.workers
-    )
-    train, val = Split("train"), Split("val")
-    baseline, val_parts = ByteModel(), list[Part]()
-
-    def train_ids() -> Iterator[np.ndarray]:
-        for train_part, val_part in parts:
-            train.add(train_part)
-            val.add(val_part)
-            val_parts.append(val_part)
-            baseline.update(train_part.texts)
-            logger.info("%d tokens", train.sizes["tokens"] + val.sizes["tokens"])
-            yield train_part.ids
-
-    tokenizer = Tokenizer.load(folder)
+    tokenizer = Tokenizer.load(ctx.paths.stage("tokenizer"))
+    sizes, baseline, val_triples = _Sizes(), ByteModel(), Triples.none()
     with write_dir(ctx.out) as partial:
-        write_shards(partial / "train", train_ids(), tokenize.shard_tokens, tokenizer)
-        val_ids = (part.ids for part in val_parts)
-        write_shards(partial / "val", val_ids, tokenize.shard_tokens, tokenizer)
-        for split in (train, val):
-            if not split.sizes["documents"]:
+        with ExitStack() as stack:
+            splits = {name: _Split(stack, partial / name, tokenize, tokenizer) for name in SPLITS}
+            for number, part in enumerate(_parts(ctx, tokenize)):
+                for name, encoded in part.splits.items():
+                    splits[name].write(encoded)
+                baseline.add(part.splits["train"].triples)
+                val_triples += part.splits["val"].triples
+                sizes.add(part.documents)
+                _write_documents(partial, f"{number:05d}.parquet", part.documents)
+                logger.info("%d tokens", sum(split.tokens for split in splits.values()))
+        totals = {name: sizes.of(name) for name in SPLITS}
+        for name in SPLITS:
+            if not totals[name]["documents"]:
                 raise DataError(
-                    f"tokenize.val_frac={tokenize.val_frac} leaves no document for {split.name}; "
-                    "change it or gather more documents"
+                    f"tokenize.val_frac={tokenize.val_frac} leaves no document for {name}; "
+                    "change it or tokenize.weights, or gather more documents"
                 )
-        val_bytes = val.sizes["bytes"]
-        write_json(partial / "val.json", {"bytes": val_bytes, "tokens": val.sizes["tokens"]})
-    bits = baseline.bits(text for part in val_parts for text in part.texts)
+        val = totals["val"]
+        write_json(partial / "val.json", {"bytes": val["bytes"], "tokens": val["tokens"]})
     return {
-        "train": train.sizes,
-        "val": val.sizes,
-        "order2_bpb": round(bits / val_bytes, 4),
+        **totals,
+        "by_source": sizes.by_source(),
+        "order2_bpb": round(baseline.bits(val_triples) / val["bytes"], 4),
     }
 
 
-def encode_shard(work: Work) -> tuple[Part, Part]:
-    """The train and val parts of one shard."""
-    tokenizer = Tokenizer.load(work.tokenizer)
-    rows = read_shard(work.path, ("id", "text")).to_pylist()
-    in_val = [hash_fraction(f"val {row['id']}") < work.val_frac for row in rows]
-    train = [row["text"] for row, is_val in zip(rows, in_val, strict=True) if not is_val]
-    val = [row["text"] for row, is_val in zip(rows, in_val, strict=True) if is_val]
-    return _encode(tokenizer, train), _encode(tokenizer, val)
+def _parts(ctx: Context, config: TokenizeConfig) -> Iterator[Part]:
+    """Every shard's first copies, in order, then every shard's second copies, and so on."""
+    folder = ctx.paths.stage("tokenizer")
+    paths = shard_paths(ctx.paths.stage("decontaminate") / "kept")
+    copies = range(Mix(config.weights, config.seed).most_copies)
+    work = [Work(path, folder, config, copy) for copy in copies for path in paths]
+    with closing(map_shards(encode_shard, work, ctx.workers)) as parts:
+        yield from parts
 
 
-def _encode(tokenizer: Tokenizer, texts: list[str]) -> Part:
-    ids = [id_ for text in tokenizer.encode_batch(texts) for id_ in (tokenizer.bos_id, *text)]
-    return Part(np.array(ids, np.uint32), texts)
+def _write_documents(folder: Path, name: str, documents: pa.Table) -> None:
+    """What the splits hold of a shard, and what the weights leave out of it."""
+    if documents.num_rows:
+        held = pc.field("copies") > 0
+        write_table(folder / "documents" / name, documents.filter(held))
+        write_table(folder / "left_out" / name, documents.filter(~held).select(["id", "source"]))
+
+
+class _Split:
+    """The files of one split."""
+
+    def __init__(
+        self, stack: ExitStack, folder: Path, config: TokenizeConfig, tokenizer: Tokenizer
+    ) -> None:
+        self._shards = stack.enter_context(ShardWriter(folder, config.shard_tokens, tokenizer))
+        self._megatron: MegatronWriter | None = None
+        if config.megatron:
+            path = folder.parent / "megatron" / folder.name
+            self._megatron = stack.enter_context(MegatronWriter(path, tokenizer.vocab_size))
+
+    @property
+    def tokens(self) -> int:
+        return self._shards.tokens
+
+    def write(self, encoded: Encoded) -> None:
+        """Append documents."""
+        self._shards.write(encoded.ids)
+        if self._megatron is not None:
+            self._megatron.write(encoded.ids_ended(), encoded.lengths)
+
+
+class _Sizes:
+    """What the splits hold of each source, copies included."""
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[str, str], dict[str, int]] = defaultdict(
+            lambda: dict.fromkeys(SIZES, 0)
+        )
+
+    def add(self, documents: pa.Table) -> None:
+        """Count a shard's documents."""
+        sums = documents.group_by(["split", "source"]).aggregate(
+            [("tokens", "sum"), ("copies", "sum"), ("bytes", "sum")]
+        )
+        for row in sums.to_pylist():
+            held = self._sums[row["split"], row["source"]]
+            for key, column in zip(SIZES, ("tokens_sum", "copies_sum", "bytes_sum"), strict=True):
+                held[key] += row[column]
+
+    def of(self, split: str) -> dict[str, int]:
+        """A split's sizes."""
+        held = [sums for (name, _), sums in self._sums.items() if name == split]
+        return {key: sum(sums[key] for sums in held) for key in SIZES}
+
+    def by_source(self) -> dict[str, dict[str, float]]:
+        """Documents, tokens and the share of train's tokens of each source."""
+        tokens = self.of("train")["tokens"]
+        return {
+            source: {
+                "documents": sums["documents"],
+                "tokens": sums["tokens"],
+                "share": round(sums["tokens"] / max(tokens, 1), 6),
+            }
+            for (split, source), sums in sorted(self._sums.items())
+            if split == "train"
+        }
 
 
 if __name__ == "__main__":

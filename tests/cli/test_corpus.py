@@ -27,9 +27,9 @@ def llm(*arguments: str) -> str:
 
 def test_the_funnel_shows_every_rule_and_what_is_left():
     lines = [line.split() for line in llm("funnel").splitlines()]
-    assert ["filter", "notes", "min_words", "1", "14.3%"] in lines
-    assert ["decontaminate", "notes", "2", "28.6%"] in lines
-    assert len(json.loads(llm("funnel", "--json"))) == 11
+    assert ["filter", "notes", "min_words", "1", "12.5%"] in lines
+    assert ["decontaminate", "notes", "3", "37.5%"] in lines
+    assert len(json.loads(llm("funnel", "--json"))) == 13
 
 
 def test_rejects_of_a_rule_are_shown_with_value_and_text():
@@ -45,4 +45,6 @@ def test_a_trace_tells_stage_by_stage():
     shown = llm("trace", IDS["short"][:10])
     assert [line.split()[0] for line in shown.splitlines()[1:]] == ["gather", "extract", "filter"]
     assert "dropped by min_words: 3" in shown
-    assert len(json.loads(llm("trace", "file:kept", "--json"))) == 5
+    assert "tokenize       in train, 2 times, 80 tokens" in llm("trace", "file:kept")
+    assert "dropped by weight" in llm("trace", "file:thinned")
+    assert len(json.loads(llm("trace", "file:kept", "--json"))) == 6

@@ -27,16 +27,18 @@ def test_what_is_dropped_and_left_adds_up_stage_by_stage(account: Account):
     steps = account.funnel()
     assert [(s.stage, s.rule, s.documents) for s in steps] == [
         ("gather", "damaged", 2),
-        ("gather", "", 7),
+        ("gather", "", 8),
         ("extract", "empty", 1),
-        ("extract", "", 6),
+        ("extract", "", 7),
         ("filter", "min_words", 1),
-        ("filter", "", 5),
+        ("filter", "", 6),
         ("dedup", "near", 1),
-        ("dedup", "", 4),
+        ("dedup", "", 5),
         ("decontaminate", "contaminated", 1),
         ("decontaminate", "heldout", 1),
-        ("decontaminate", "", 2),
+        ("decontaminate", "", 3),
+        ("tokenize", "weight", 1),
+        ("tokenize", "", 2),
     ]
     assert {step.source for step in steps} == {"notes"}
 
@@ -59,13 +61,14 @@ def test_a_rules_rejects_come_with_value_and_text(account: Account):
 @pytest.mark.parametrize(
     ("name", "stages", "rule"),
     [
-        ("kept", 5, None),
-        ("flagged", 5, None),
+        ("kept", 6, None),
+        ("flagged", 6, None),
         ("failed", 2, "empty"),
         ("short", 3, "min_words"),
         ("copy", 4, "near"),
         ("held", 5, "heldout"),
         ("dirty", 5, "contaminated"),
+        ("thinned", 6, "weight"),
     ],
 )
 def test_a_document_is_traced_to_the_stage_that_drops_it(
@@ -79,7 +82,7 @@ def test_a_document_is_traced_to_the_stage_that_drops_it(
 
 
 def test_an_account_can_be_given_after_any_stage(tmp_path: Path, data: Path):
-    for stage in ("extract", "filter", "dedup", "decontaminate"):
+    for stage in ("extract", "filter", "dedup", "decontaminate", "tokenize"):
         shutil.rmtree(data / stage)
     with Account(data) as account:
         assert [step.stage for step in account.funnel()] == ["gather", "gather"]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from llm.data.blocks import Blocks, TrainingBlocks, ValidationBlocks, document_positions
-from llm.data.shards import TokenShards, write_shards
+from llm.data.shards import ShardWriter, TokenShards
 from llm.errors import ConfigError, DataError
 from llm.tokenizer.load import Tokenizer
 
@@ -13,7 +13,8 @@ from llm.tokenizer.load import Tokenizer
 @pytest.fixture
 def shards(tokenizer: Tokenizer, tmp_path: Path) -> TokenShards:
     """0, 1, 2, … 203 over shards of 50."""
-    write_shards(tmp_path, [np.arange(204)], 50, tokenizer)
+    with ShardWriter(tmp_path, 50, tokenizer) as writer:
+        writer.write(np.arange(204))
     return TokenShards(tmp_path, tokenizer.hash)
 
 

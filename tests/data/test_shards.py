@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm.data.shards import HEADER, TokenShards, read_header, write_shards
+from llm.data.shards import HEADER, ShardWriter, TokenShards, id_dtype, read_header
 from llm.errors import DataError
 from llm.tokenizer.load import Tokenizer
 
@@ -16,7 +16,9 @@ NUMBERS = itertools.count()
 
 
 def write(folder: Path, documents: list[list[int]], size: int, tokenizer: Tokenizer) -> TokenShards:
-    write_shards(folder, (np.array(d, np.uint32) for d in documents), size, tokenizer)
+    with ShardWriter(folder, size, tokenizer) as writer:
+        for document in documents:
+            writer.write(np.array(document, np.uint32))
     return TokenShards(folder, tokenizer.hash)
 
 
@@ -48,6 +50,7 @@ def test_a_small_vocabulary_takes_two_bytes_per_id(tokenizer: Tokenizer, tmp_pat
     shards = write(tmp_path, [[1, 2, 3]], 10, tokenizer)
     assert shards[0:3].dtype == np.uint16
     assert (tmp_path / "00000.bin").stat().st_size == HEADER.size + 6
+    assert [id_dtype(size).itemsize for size in (2**16, 2**16 + 1)] == [2, 4]
 
 
 def test_another_tokenizer_is_refused(tokenizer: Tokenizer, tmp_path: Path):

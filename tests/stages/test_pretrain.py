@@ -48,7 +48,7 @@ def make_shards(paths: Paths, init_from: str) -> None:
     put(paths.stage("decontaminate") / "heldout", [function_row(n) for n in range(100, 105)])
     own = TokenizerConfig.model_validate(TOKENIZER | {"init_from": init_from})
     tokenizer.run(context("tokenizer", paths), tokenizer=own)
-    sizes = TokenizeConfig(val_frac=0.2, shard_tokens=10_000)
+    sizes = TokenizeConfig(val_frac=0.2, shard_tokens=10_000, weights=[], seed=1, megatron=False)
     tokenize.run(context("tokenize", paths), tokenize=sizes)
 
 

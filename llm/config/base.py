@@ -9,9 +9,10 @@ import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML, YAMLError
 
 from llm.errors import ConfigError
@@ -33,6 +34,20 @@ class Section(BaseModel):
 
 
 S = TypeVar("S", bound=Section)
+
+
+def _without_credentials(value: str) -> str:
+    """An address as it may be committed, recorded and shown; the message does not repeat it."""
+    if "@" in urlsplit(value).netloc:
+        raise ValueError(
+            "an address in params.yaml must not hold a user name or password, since params are "
+            "committed and recorded; leave out what is before the @ and put credentials into the "
+            "environment (AWS_ACCESS_KEY_ID, OPENAI_API_KEY, …)"
+        )
+    return value
+
+
+Address = Annotated[str, AfterValidator(_without_credentials)]  # of a server, or a local path
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
-from llm.config.base import Section
+from llm.config.base import Address, Section
 
 
 def _network(value: str) -> str:
@@ -64,7 +64,7 @@ class FolderSource(Section):
 class File(Section):
     """One file to download."""
 
-    url: Annotated[str, Field(pattern=r"^https?://")]
+    url: Annotated[Address, Field(pattern=r"^https?://")]
     """Its name's ending says what is in it, as in a folder; also WARC."""
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     """Of the file as it is served; another one is refused."""
@@ -94,7 +94,7 @@ class WarcSource(Section):
     """Web archives."""
     name: str
     """The `source` column of its documents."""
-    paths: list[str] = Field(min_length=1)
+    paths: list[Address] = Field(min_length=1)
     """Files, folders and patterns, here or s3://, and http(s) URLs; gzip, zstd or lz4."""
     allow_private: list[Network]
     """Networks that may be read though they are not public, e.g. 10.0.0.0/8."""
@@ -115,7 +115,7 @@ class CommonCrawlSource(Section):
     """Pages as they were served, or Common Crawl's own plain text of them."""
     max_files: NonNegativeInt
     """Of its list of archives, an even sample by hash; 0 is all (tens of thousands)."""
-    server: str
+    server: Address
     """https://data.commoncrawl.org, or s3://commoncrawl."""
     allow_private: list[Network]
     """Networks that may be read though they are not public, e.g. 10.0.0.0/8."""

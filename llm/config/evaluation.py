@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from llm.config.align import SamplingConfig
-from llm.config.base import Section
+from llm.config.base import Address, Section
 
 
 class BenchmarkConfig(Section):
@@ -30,7 +30,7 @@ class JudgeConfig(Section):
 
     judge: Literal["reward", "openai"]
     """The pipeline's own reward model, or a model behind an OpenAI-compatible endpoint."""
-    base_url: str
+    base_url: Address
     """Of the endpoint; its key is read from OPENAI_API_KEY."""
     model: str
     """The endpoint's model name."""

@@ -141,7 +141,7 @@ class _Source:
             yield from self._tables()
             return
         ids = pa.concat_tables(self._tables("id"))["id"]
-        kept = pa.array(heapq.nsmallest(size, ids.to_pylist()))
+        kept = pa.array(heapq.nsmallest(size, ids.to_pylist()), pa.string())
         for table in self._tables():
             yield table.filter(pc.field("id").isin(kept))
 

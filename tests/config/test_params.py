@@ -4,6 +4,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from llm.config.base import load_section, read_yaml, validate
+from llm.config.corpus import GatherConfig
+from llm.config.evaluation import JudgeConfig
 from llm.config.model import ModelConfig
 from llm.config.params import Params, load_params
 from llm.config.presets import (
@@ -18,6 +20,7 @@ from tests.conftest import ROOT
 
 TEXT = (ROOT / "params.yaml").read_text()
 PRESETS = ROOT / "presets"
+load = YAML(typ="safe").load
 
 
 def changed(tmp_path: Path, old: str, new: str) -> Path:
@@ -113,6 +116,38 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
         read_yaml(tmp_path / "none.yaml")
 
 
+SOURCES = {
+    "url": {"files": [{"url": "https://ann:hunter2@a.org/b.jsonl", "sha256": "0" * 64}]},
+    "warc": {"paths": ["s3://key:hunter2@bucket/a.warc.gz"]},
+    "common_crawl": {
+        "crawl": "CC-MAIN-2024-10",
+        "archive": "wet",
+        "max_files": 1,
+        "server": "https://ann:hunter2@data.org",
+    },
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_an_address_with_credentials_is_refused_and_not_repeated(kind: str) -> None:
+    limits = {"max_documents": 0, "max_record_bytes": 1000, "max_inflation": 100}
+    source = {"kind": kind, "name": "x", "allow_private": [], "limits": limits, **SOURCES[kind]}
+    values = {"sources": [source | ({"text_field": "text"} if kind == "url" else {})]}
+    with pytest.raises(ConfigError, match="must not hold a user name or password") as raised:
+        validate(GatherConfig, values | {"max_documents": 0, "shard_bytes": 1000}, "gather")
+    assert len(str(raised.value).splitlines()) == 1
+    assert "hunter2" not in str(raised.value)
+
+
+def test_the_judges_address_may_hold_no_key() -> None:
+    values = load(TEXT)["judge"] | {"base_url": "https://ann:hunter2@a.org/v1"}
+    with pytest.raises(
+        ConfigError, match=r"judge\.base_url: an address .*OPENAI_API_KEY"
+    ) as raised:
+        validate(JudgeConfig, values, "judge")
+    assert "hunter2" not in str(raised.value)
+
+
 def test_a_section_loads_alone_and_is_frozen() -> None:
     model = load_section(ModelConfig, "model", ROOT / "params.yaml")
     with pytest.raises(ValueError, match="frozen"):
@@ -121,7 +156,6 @@ def test_a_section_loads_alone_and_is_frozen() -> None:
 
 @pytest.mark.parametrize("name", preset_names(PRESETS))
 def test_default_undoes_a_preset_so_that_the_next_finds_nothing_of_it(name: str) -> None:
-    load = YAML(typ="safe").load
     text = apply_preset(TEXT, name, PRESETS)
     validate(Params, load(text), "")
     assert load(apply_preset(text, "default", PRESETS)) == load(TEXT)

@@ -106,15 +106,16 @@ def test_what_is_skipped_is_counted_and_named(
     assert [row["url"] for row in skipped[1:]] == [f"file:bad.jsonl#{n}" for n in (2, 3, 4)]
 
 
+@pytest.mark.parametrize("limit", [0, 20])
 def test_a_source_of_nothing_but_bad_rows_says_what_is_wrong_with_them(
-    paths: Paths, notes: FolderSource, tmp_path: Path
+    paths: Paths, notes: FolderSource, tmp_path: Path, limit: int
 ):
     only = tmp_path / "only"
     only.mkdir()
     (only / "a.jsonl").write_text('{"body": "x"}\n{"body": "y"}\n')
     source = notes.model_copy(update={"path": str(only)})
     with pytest.raises(DataError, match=r"2 no_text; e\.g\. file:a\.jsonl#1: .*the row has body"):
-        run(context("gather", paths), gather=config(source))
+        run(context("gather", paths), gather=config(source, limit=limit))
     assert not paths.stage("gather").exists()
 
 

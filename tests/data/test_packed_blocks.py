@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from llm.data.blocks import Blocks, TrainingBlocks
 from llm.data.packed_blocks import PackedBlocks
-from llm.data.shards import TokenShards, write_shards
+from llm.data.shards import ShardWriter, TokenShards
 from llm.model.transformer import LanguageModel, initialise
 from llm.tokenizer.load import Tokenizer
 from llm.train.next_token import next_token_loss
@@ -28,7 +28,8 @@ def stream(tokenizer: Tokenizer, lengths: list[int]) -> tuple[TokenShards, np.nd
         documents.append(np.concatenate([[START], body]))
         following += length
     with tempfile.TemporaryDirectory() as folder:
-        write_shards(Path(folder), documents, 50, tokenizer)
+        with ShardWriter(Path(folder), 50, tokenizer) as writer:
+            writer.write(np.concatenate(documents))
         return TokenShards(Path(folder), tokenizer.hash), np.concatenate(documents)
 
 

@@ -12,7 +12,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from llm.config.align import SamplingConfig
+from llm.config.sampling import SamplingConfig
 from llm.inference.engine import Engine
 
 TokenRequest = tuple[tuple[str, str], list[int], list[int]]  # texts, context ids, continuation ids

@@ -30,8 +30,8 @@ from evals.unsafe import (
     provoking_prompts,
 )
 from llm.cluster import map_shards
-from llm.config.align import SamplingConfig
 from llm.config.params import Params
+from llm.config.sampling import SamplingConfig
 from llm.corpus.contamination import Work, find_hits, index_items, without_boilerplate
 from llm.corpus.documents import hash_fraction, read_documents, shard_paths, write_table
 from llm.data.conversations import Conversation, read_conversations, write_conversations

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from llm.config.align import SamplingConfig
 from llm.config.base import load_section, validate
 from llm.config.params import PARAMS
 from llm.config.paths import Paths
+from llm.config.sampling import SamplingConfig
 from llm.errors import LLMError
 
 Model = Annotated[

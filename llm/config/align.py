@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from llm.config.base import Section
+from llm.config.sampling import SamplesConfig, SamplingConfig
 from llm.config.train import TrainConfig
 
 Kind = Literal["import", "parameters", "default", "type", "summary"]
@@ -27,19 +28,6 @@ class InstructionsConfig(Section):
     """Of how a question is phrased."""
 
 
-class SamplingConfig(Section):
-    """How an answer is drawn."""
-
-    temperature: NonNegativeFloat
-    """0 is greedy."""
-    top_k: NonNegativeInt
-    """Draw among the k likeliest tokens; 0 cuts nothing."""
-    top_p: Annotated[float, Field(gt=0, le=1)]
-    """Draw among the likeliest tokens up to this probability; 1 cuts nothing."""
-    max_new_tokens: PositiveInt
-    """Less than model.block_size."""
-
-
 class SftConfig(TrainConfig):
     """Supervised fine-tuning on the assistant's turns."""
 
@@ -50,6 +38,8 @@ class SftConfig(TrainConfig):
     several, none cut, each seeing itself alone."""
     packing_window: PositiveInt
     """best_fit: conversations that are packed together."""
+    samples: SamplesConfig
+    """Answers while it learns."""
     epochs: PositiveInt
     """Passes over the conversations."""
     batch_sequences: PositiveInt
@@ -87,6 +77,8 @@ class DpoConfig(TrainConfig):
 
     beta: PositiveFloat
     """Strength of the pull towards the reference model."""
+    samples: SamplesConfig
+    """Answers while it learns."""
     epochs: PositiveInt
     """Passes over the pairs."""
     batch_pairs: PositiveInt

@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from llm.config.align import SamplingConfig
 from llm.config.base import Address, Section
+from llm.config.sampling import SamplingConfig
 
 
 class BenchmarkConfig(Section):

@@ -99,6 +99,9 @@ class Params(Section):
     def _length_errors(self) -> Iterator[str]:
         """What is generated leaves room for a prompt."""
         for name, tokens in (
+            ("pretrain.samples.sampling", self.pretrain.samples.sampling.max_new_tokens),
+            ("sft.samples.sampling", self.sft.samples.sampling.max_new_tokens),
+            ("dpo.samples.sampling", self.dpo.samples.sampling.max_new_tokens),
             ("preferences.sampling", self.preferences.sampling.max_new_tokens),
             ("benchmark", self.benchmark.max_new_tokens),
             ("judge.sampling", self.judge.sampling.max_new_tokens),

@@ -17,7 +17,7 @@ class Paths(Section):
     timings: str
     """One JSON per stage: seconds, memory, throughput; never the same twice."""
     plots: str
-    """One CSV per curve."""
+    """One CSV per curve, and what the models wrote while they learnt."""
     reports: str
     """report.html and the cards."""
     work: str
@@ -42,3 +42,7 @@ class Paths(Section):
     def plot(self, name: str) -> Path:
         """The CSV of a curve or table that `dvc plots` draws."""
         return Path(self.plots) / f"{name}.csv"
+
+    def samples(self, name: str) -> Path:
+        """What the model wrote during training stage `name`: JSONL of step, prompt, text."""
+        return Path(self.plots) / f"{name}.samples.jsonl"

@@ -38,6 +38,7 @@ def apply_values(text: str, values: dict[str, Any], where: str) -> str:
     """params.yaml's text with other values; nothing else changes, comments and order stay."""
     yaml = YAML()
     yaml.width = 4096  # no line is folded
+    yaml.preserve_quotes = True  # [a?] without them cannot be read again
     yaml.indent(mapping=2, sequence=4, offset=2)
     document = yaml.load(text)
     _merge(document, values, where)

@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from llm.config.align import SamplingConfig
 from llm.config.base import Section
+from llm.config.sampling import SamplingConfig
 
 
 class ReportConfig(Section):

@@ -12,6 +12,7 @@ from pydantic import (
 )
 
 from llm.config.base import Section
+from llm.config.sampling import SamplesConfig
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -121,6 +122,8 @@ class PretrainConfig(TrainConfig):
     none is cut that fits a block, and little is padded."""
     packing_window: PositiveInt
     """best_fit: neighbouring documents that are packed together."""
+    samples: SamplesConfig
+    """Texts while it learns."""
     batch_tokens: PositiveInt
     """Tokens per step over all ranks; a multiple of ranks x micro_batch_size x block_size."""
     max_tokens: PositiveInt

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llm.config.align import SamplingConfig
+from llm.config.sampling import SamplingConfig
 from llm.data.padded import pad
 from llm.errors import DataError
 from llm.inference.cache import KVCache
@@ -102,7 +102,7 @@ class Engine:
         for _, token in self._tokens([prompt], sampling, generators, stop_ids):
             yield token
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode: sharded weights would stay gathered in it, for training too
     def _tokens(
         self,
         prompts: Sequence[Sequence[int]],

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from llm.config.align import SamplingConfig
+from llm.config.sampling import SamplingConfig
 
 
 def next_probs(logits: Float[Tensor, "b v"], sampling: SamplingConfig) -> Float[Tensor, "b v"]:

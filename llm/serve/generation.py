@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from llm.config.align import SamplingConfig
+from llm.config.sampling import SamplingConfig
 from llm.inference.engine import Engine
 
 INCOMPLETE = "\ufffd"  # a character whose last bytes are still to come

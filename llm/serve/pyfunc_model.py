@@ -15,7 +15,7 @@ import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
-from llm.config.align import SamplingConfig
+from llm.config.sampling import SamplingConfig
 from llm.errors import DataError
 from llm.inference.engine import Engine
 from llm.registry.reference import read_reference, restore

@@ -26,10 +26,10 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
-from llm.config.align import SamplingConfig
 from llm.config.base import load_section
 from llm.config.params import PARAMS
 from llm.config.registry import RegisterConfig
+from llm.config.sampling import SamplingConfig
 from llm.errors import ConfigError, DataError, LLMError
 from llm.listening import LOOPBACK, bind, inherited, is_loopback, serve
 from llm.registry.versions import Registry, tracking_uri_of

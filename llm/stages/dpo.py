@@ -4,6 +4,7 @@ Reads    models/sft          the policy it starts from, and the frozen reference
          data/preferences    train.jsonl, test.jsonl
 Writes   models/dpo          a Hugging Face folder
          plots/dpo.csv       the curve
+         plots/dpo.samples.jsonl   step, prompt, text: what it wrote while it learnt
 Metrics  val/reward_accuracy, val/reward_margin, val/loss, val/kl_nats_per_token (policy from
          reference, on the chosen answers), pairs, too_long
 """
@@ -17,6 +18,7 @@ from llm.config.train import LaunchConfig
 from llm.data.padded import PaddedTraining, PaddedValidation
 from llm.data.pairs import encode_pairs, read_pairs
 from llm.files import write_csv
+from llm.inference.samples import Samples
 from llm.model.flops import backbone_flops_per_token
 from llm.model.folder import save_model
 from llm.model.start import load_start
@@ -48,6 +50,16 @@ def run(ctx: Context, *, launch: LaunchConfig, dpo: DpoConfig) -> dict[str, Any]
             epochs=dpo.epochs,
             seed=dpo.seed,
         )
+        samples = Samples(
+            dpo.samples,
+            network,
+            tokenizer,
+            ctx.work,
+            n_steps=batches.n_steps,
+            seed=dpo.seed,
+            asked=True,
+            record=ctx.record,
+        )
         job = Job(
             name=ctx.name,
             model=network,
@@ -55,6 +67,7 @@ def run(ctx: Context, *, launch: LaunchConfig, dpo: DpoConfig) -> dict[str, Any]
             train=batches,
             val=PaddedValidation(test, collate_referenced, batch),
             flops_per_token=backbone_flops_per_token(network.backbone),
+            sample=samples,
             keep=ctx.keep,
         )
         outcome = train(job, dpo, own, ctx.work, ctx.log)
@@ -63,6 +76,7 @@ def run(ctx: Context, *, launch: LaunchConfig, dpo: DpoConfig) -> dict[str, Any]
         if own.is_first:
             save_model(ctx.paths.model("dpo"), network, tokenizer)
             write_csv(ctx.paths.plot(ctx.name), outcome.history)
+            samples.write(ctx.paths.samples(ctx.name))
     ctx.timings.update(outcome.timings)
     sizes = {"steps": batches.n_steps, "train_pairs": len(pairs), "test_pairs": len(test)}
     sizes["too_long"] = len(given) - len(pairs)

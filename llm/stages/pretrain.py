@@ -4,6 +4,7 @@ Reads    data/tokenize    token shards train/, val/ and val.json (bytes, tokens)
          data/tokenizer   the tokenizer that made them
 Writes   models/base      a Hugging Face folder
          plots/pretrain.csv   the curve: step, train/loss, val/loss, val/bpb, lr
+         plots/pretrain.samples.jsonl   step, prompt, text: what it wrote while it learnt
 Metrics  val/loss (nats per token), val/bpb (bits per byte), tokens, steps, parameters
 """
 
@@ -19,6 +20,7 @@ from llm.data.blocks import Blocks, BlockSource, TrainingBlocks, ValidationBlock
 from llm.data.packed_blocks import PackedBlocks
 from llm.data.shards import TokenShards
 from llm.files import read_json, write_csv
+from llm.inference.samples import Samples
 from llm.model.flops import flops_per_token, parameter_count
 from llm.model.folder import save_model
 from llm.model.start import load_as
@@ -58,6 +60,16 @@ def run(
         pretrain.max_tokens,
         pretrain.seed,
     )
+    samples = Samples(
+        pretrain.samples,
+        network,
+        tokenizer,
+        ctx.work,
+        n_steps=batches.n_steps,
+        seed=pretrain.seed,
+        asked=False,
+        record=ctx.record,
+    )
     job = Job(
         name=ctx.name,
         model=network,
@@ -66,6 +78,7 @@ def run(
         val=ValidationBlocks(val_blocks, pretrain.micro_batch_size),
         flops_per_token=flops_per_token(network, model.block_size),
         derive=lambda metrics: {"bpb": metrics["loss"] * bits_per_byte},
+        sample=samples,
         keep=ctx.keep,
     )
     with ranks(pretrain.device) as own:
@@ -73,6 +86,7 @@ def run(
         if own.is_first:
             save_model(ctx.paths.model("base"), network, tokenizer)
             write_csv(ctx.paths.plot(ctx.name), outcome.history)
+            samples.write(ctx.paths.samples(ctx.name))
     ctx.timings.update(outcome.timings)
     return {
         **outcome.final,

@@ -4,6 +4,7 @@ Reads    models/base         the pretrained model; or the folder that `init_from
          data/instructions   train.jsonl, test.jsonl
 Writes   models/sft          a Hugging Face folder
          plots/sft.csv       the curve
+         plots/sft.samples.jsonl   step, prompt, text: what it wrote while it learnt
 Metrics  val/loss (nats per assistant token), conversations, too_long, steps
 """
 
@@ -24,6 +25,7 @@ from llm.data.packing import PackedTraining
 from llm.data.padded import PaddedTraining, PaddedValidation
 from llm.errors import DataError
 from llm.files import write_csv
+from llm.inference.samples import Samples
 from llm.model.flops import backbone_flops_per_token
 from llm.model.folder import save_model
 from llm.model.start import load_start
@@ -47,6 +49,16 @@ def run(ctx: Context, *, launch: LaunchConfig, sft: SftConfig) -> dict[str, Any]
             "lower instructions.max_prompt_characters"
         )
     batches = training_batches(items, block_size, sft)
+    samples = Samples(
+        sft.samples,
+        network,
+        tokenizer,
+        ctx.work,
+        n_steps=batches.n_steps,
+        seed=sft.seed,
+        asked=True,
+        record=ctx.record,
+    )
     job = Job(
         name=ctx.name,
         model=network,
@@ -54,6 +66,7 @@ def run(ctx: Context, *, launch: LaunchConfig, sft: SftConfig) -> dict[str, Any]
         train=batches,
         val=PaddedValidation(test, collate_conversations, sft.micro_batch_size),
         flops_per_token=backbone_flops_per_token(network.backbone),
+        sample=samples,
         keep=ctx.keep,
     )
     with ranks(sft.device) as own:
@@ -61,6 +74,7 @@ def run(ctx: Context, *, launch: LaunchConfig, sft: SftConfig) -> dict[str, Any]
         if own.is_first:
             save_model(ctx.paths.model("sft"), network, tokenizer)
             write_csv(ctx.paths.plot(ctx.name), outcome.history)
+            samples.write(ctx.paths.samples(ctx.name))
     ctx.timings.update(outcome.timings)
     return {
         **outcome.final,

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS, MLFLOW_PARENT_RUN_ID
 from sqlalchemy.exc import SQLAlchemyError
 
 from llm.config.base import read_yaml
@@ -190,6 +190,9 @@ def _upload(client: MlflowClient, run_id: str, file: Path) -> None:
         return
     try:
         client.log_artifact(run_id, str(file))
+        if file.name.endswith(".table.json"):  # as MLflow's own log_table says it of one
+            shown = [{"path": file.name, "type": "table"}]
+            client.set_tag(run_id, MLFLOW_LOGGED_ARTIFACTS, json.dumps(shown))
     except MlflowException as error:
         if error.error_code not in REFUSALS:
             raise

@@ -41,6 +41,7 @@ class Job:
     val: Sequence[Batch]
     flops_per_token: int
     derive: Callable[[dict[str, float]], dict[str, float]] = lambda metrics: {}  # e.g. bpb of loss
+    sample: Callable[[int, bool], None] = lambda step, is_first: None  # texts; on every rank
     keep: Callable[[Path], None] = lambda path: None  # a file that is no out, with the run's record
 
 
@@ -94,6 +95,7 @@ def train(
             watched = "val/loss" in row or is_due(config.grad_norm_interval, progress.step)
             if progress.step % config.log_interval == 0 or done or watched:
                 _report(job, progress, row, n_steps, speed, peak_memory_mb(ranks.device), log)
+            job.sample(progress.step, ranks.is_first)
             stop = ranks.sum(torch.tensor(float(bool(interrupt)), device=ranks.device)).item() > 0
             if stop or done or progress.step % config.checkpoint_interval == 0:
                 if ranks.is_first:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from lm_eval.api.instance import Instance
 
 from evals.adapter import EngineLM
-from llm.config.align import SamplingConfig
+from llm.config.sampling import SamplingConfig
 from llm.inference.engine import Engine
 
 PAIRS = [

@@ -9,9 +9,9 @@ from evals import judge as stage
 from evals.judge import accuracy, compare, pick_evenly, run, summarise
 from evals.judges import EndpointJudge, Question, RewardJudge, Verdict, Winner, parse_verdict
 from llm.align.reward import RewardScorer
-from llm.config.align import SamplingConfig
 from llm.config.evaluation import JudgeConfig
 from llm.config.paths import Paths
+from llm.config.sampling import SamplingConfig
 from llm.data.conversations import Conversation, read_conversations
 from llm.data.pairs import Pair
 from llm.errors import ConfigError, EvaluationError, LLMError, UnreachableError

@@ -6,7 +6,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llm.config.align import SamplingConfig
+from llm.config.sampling import SamplingConfig
 from llm.inference.engine import Engine
 from llm.model.transformer import LanguageModel, initialise
 from llm.tokenizer.load import Tokenizer

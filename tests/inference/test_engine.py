@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from llm.config.align import SamplingConfig
 from llm.config.model import ModelConfig
+from llm.config.sampling import SamplingConfig
 from llm.errors import DataError
 from llm.inference.engine import Engine
 from llm.model.transformer import LanguageModel, initialise

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm.config.align import SamplingConfig
+from llm.config.sampling import SamplingConfig
 from llm.inference.sampling import draw, next_probs
 
 LOGITS = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()

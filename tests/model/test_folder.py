@@ -172,7 +172,7 @@ def test_what_we_do_not_compute_is_refused(name, change, message, tokenizer, tmp
 
 
 def test_transformers_generates_the_same_greedy_text(model, tokenizer, tmp_path: Path) -> None:
-    from llm.config.align import SamplingConfig
+    from llm.config.sampling import SamplingConfig
     from llm.inference.engine import Engine
 
     save_model(tmp_path / "base", model, tokenizer)

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm.config.align import SamplingConfig
 from llm.config.model import ModelConfig
+from llm.config.sampling import SamplingConfig
 from llm.inference.engine import Engine
 from llm.model.transformer import LanguageModel, initialise
 from llm.serve.generation import Generation, stop_position, undecided

@@ -13,7 +13,7 @@ import httpx
 import openai
 import pytest
 
-from llm.config.align import SamplingConfig
+from llm.config.sampling import SamplingConfig
 from llm.errors import ConfigError
 from llm.inference.engine import Engine
 from llm.registry.versions import Version

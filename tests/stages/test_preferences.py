@@ -2,7 +2,8 @@ from collections import Counter
 
 import pytest
 
-from llm.config.align import PreferencesConfig, SamplingConfig
+from llm.config.align import PreferencesConfig
+from llm.config.sampling import SamplingConfig
 from llm.data.conversations import Conversation
 from llm.errors import DataError
 from llm.stages.preferences import choose, pair_of, share

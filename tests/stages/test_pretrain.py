@@ -22,7 +22,7 @@ from llm.tokenizer.load import Tokenizer
 from tests.hub import publish
 from tests.shapes import GPT2, shape
 from tests.stages.corpus_inputs import context, function_row, put
-from tests.train.toy import config
+from tests.train.toy import SAMPLES, config
 
 LAUNCH = LaunchConfig(nproc_per_node=1)
 TOKENIZER = {"init_from": "", "vocab_size": 320, "sample_bytes": 10**6}
@@ -36,6 +36,7 @@ def pretraining(**changes: Any) -> PretrainConfig:
         "document_mask": False,
         "packing": "concatenate",
         "packing_window": 30,
+        "samples": SAMPLES,
         "batch_tokens": 128,
         "max_tokens": 512,
     }
@@ -104,7 +105,13 @@ def test_sft_starts_from_a_published_folder(paths: Paths, tmp_path: Path) -> Non
     for split in ("train", "test"):
         write_conversations(paths.stage("instructions") / f"{split}.jsonl", rows)
     values = config(init_from=str(tmp_path / "hub"), eval_interval=100).model_dump()
-    own = {"z_loss": 0.0, "epochs": 2, "batch_sequences": 4, "packing_window": 100}
+    own = {
+        "z_loss": 0.0,
+        "epochs": 2,
+        "batch_sequences": 4,
+        "packing_window": 100,
+        "samples": SAMPLES,
+    }
     steps = {}
     for packing in ("best_fit", "pad"):
         section = validate(SftConfig, values | own | {"packing": packing}, "")

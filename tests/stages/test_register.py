@@ -13,9 +13,9 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from llm.config.align import SamplingConfig
 from llm.config.paths import Paths
 from llm.config.registry import RegisterConfig
+from llm.config.sampling import SamplingConfig
 from llm.config.tokenizer import TokenizerConfig
 from llm.errors import DataError, TrackingError
 from llm.files import fingerprint, read_json, write_json, write_text

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from llm.config.align import SamplingConfig
 from llm.config.paths import Paths
 from llm.config.registry import ReportConfig
+from llm.config.sampling import SamplingConfig
 from llm.config.tokenizer import TokenizerConfig
 from llm.errors import DataError
 from llm.files import read_json, write_csv, write_json, write_jsonl

@@ -19,6 +19,11 @@ from tests.shapes import shape
 
 SHAPE = shape(block_size=16, n_head=2, n_kv_head=1, n_embd=16, n_inner=32)
 VOCAB = 50
+SAMPLES = {
+    "interval": 0,
+    "prompts": [],
+    "sampling": {"temperature": 0.0, "top_k": 0, "top_p": 1.0, "max_new_tokens": 8},
+}
 OPTIM = {
     "optimizer": "adamw",
     "lr": 1e-2,

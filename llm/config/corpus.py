@@ -190,42 +190,6 @@ class ExtractConfig(Section):
     """Leading characters that language identification reads."""
 
 
-class FilterConfig(Section):
-    """Heuristic quality rules. Ratios are fractions of characters or words, 0 to 1."""
-
-    languages: list[str] = Field(min_length=1)
-    """ISO 639-1 codes to keep."""
-    min_words: PositiveInt
-    """Shorter documents are dropped."""
-    max_words: PositiveInt
-    """Longer documents are dropped."""
-    min_mean_word_length: Annotated[float, Field(gt=0)]
-    """Characters per word (Gopher, table A1)."""
-    max_mean_word_length: Annotated[float, Field(gt=0)]
-    """Characters per word (Gopher, table A1)."""
-    max_symbol_ratio: Fraction
-    """Characters but letters, digits, white space and .,;:'"()"""
-    min_alphabetic_word_ratio: Fraction
-    """Words with at least one letter (Gopher: 0.8)."""
-    max_duplicate_line_ratio: Fraction
-    """Lines seen before in the same document (Gopher: 0.3)."""
-    max_digit_ratio: Fraction
-    """Characters that are digits."""
-
-    @model_validator(mode="after")
-    def _check_ranges(self) -> Self:
-        if self.min_words > self.max_words:
-            raise ValueError(
-                f"min_words={self.min_words} must not exceed max_words={self.max_words}"
-            )
-        if self.min_mean_word_length > self.max_mean_word_length:
-            raise ValueError(
-                f"min_mean_word_length={self.min_mean_word_length} must not exceed "
-                f"max_mean_word_length={self.max_mean_word_length}"
-            )
-        return self
-
-
 class DedupConfig(Section):
     """MinHash-LSH: two texts are candidates when all rows of some band agree."""
 

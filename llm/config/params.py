@@ -20,10 +20,10 @@ from llm.config.corpus import (
     DecontaminateConfig,
     DedupConfig,
     ExtractConfig,
-    FilterConfig,
     GatherConfig,
 )
 from llm.config.evaluation import BenchmarkConfig, JudgeConfig
+from llm.config.filter import FilterConfig
 from llm.config.model import ModelConfig
 from llm.config.paths import Paths
 from llm.config.promote import PromoteConfig

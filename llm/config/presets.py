@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.nodes import ScalarNode
+from ruamel.yaml.representer import RoundTripRepresenter
 
 from llm.config.base import read_yaml, validate
 from llm.config.params import Params
@@ -37,6 +39,7 @@ def apply_preset(text: str, name: str, folder: Path = FOLDER) -> str:
 def apply_values(text: str, values: dict[str, Any], where: str) -> str:
     """params.yaml's text with other values; nothing else changes, comments and order stay."""
     yaml = YAML()
+    yaml.representer.add_representer(type(None), _null)
     yaml.width = 4096  # no line is folded
     yaml.preserve_quotes = True  # [a?] without them cannot be read again
     yaml.indent(mapping=2, sequence=4, offset=2)
@@ -46,6 +49,11 @@ def apply_values(text: str, values: dict[str, Any], where: str) -> str:
     yaml.dump(document, stream)
     validate(Params, YAML(typ="safe").load(stream.getvalue()), "")
     return stream.getvalue()
+
+
+def _null(representer: RoundTripRepresenter, value: None) -> ScalarNode:
+    """`null` stays as it is; ruamel.yaml would write nothing."""
+    return representer.represent_scalar("tag:yaml.org,2002:null", "null")
 
 
 def apply_overrides(text: str, overrides: Mapping[str, Any]) -> str:

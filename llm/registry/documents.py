@@ -22,13 +22,6 @@ from llm.registry.exposure import Exposure, exposures
 from llm.registry.record import Record
 
 TRAIN, VAL, HELDOUT, DROPPED, UNKNOWN = "in train", "in val", "held out", "dropped", "unknown"
-FILTER_LIMITS = {  # rule to the key of its limit, where the names differ
-    "language": "languages",
-    "symbol_ratio": "max_symbol_ratio",
-    "alphabetic_word_ratio": "min_alphabetic_word_ratio",
-    "duplicate_line_ratio": "max_duplicate_line_ratio",
-    "digit_ratio": "max_digit_ratio",
-}
 SHORTEST_ID_PREFIX = 8
 
 
@@ -138,9 +131,8 @@ def _filtered(corpus: Corpus, record: Record, wanted: Collection[str]) -> dict[s
 
 
 def _filter_reason(record: Record, rule: str, value: str) -> str:
-    key = FILTER_LIMITS.get(rule, rule)
-    limit = record.value("filter", key)
-    return f"{rule}: {value}" + (f" (filter.{key}: {limit})" if limit is not None else "")
+    limit = record.value("filter", *rule.split("."))
+    return f"{rule}: {value}" + (f" (filter.{rule}: {limit})" if limit is not None else "")
 
 
 def _deduplicated(corpus: Corpus, record: Record, wanted: Collection[str]) -> dict[str, Fate]:

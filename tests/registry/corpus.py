@@ -4,7 +4,8 @@ from pathlib import Path
 
 from llm.config.align import InstructionsConfig
 from llm.config.base import read_yaml
-from llm.config.corpus import DecontaminateConfig, DedupConfig, ExtractConfig, FilterConfig
+from llm.config.corpus import DecontaminateConfig, DedupConfig, ExtractConfig
+from llm.config.filter import FilterConfig
 from llm.config.paths import Paths
 from llm.config.tokenizer import TokenizeConfig, TokenizerConfig
 from llm.corpus.documents import GATHERED, Row, dump_meta, write_shards

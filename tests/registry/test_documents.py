@@ -69,8 +69,8 @@ def test_the_counts_are_the_stages_own(
 
 def test_a_dropped_document_names_rule_value_and_limit(found: dict[str, Fate]) -> None:
     assert found[f"{EXTRA}empty"].reason == "empty (extract.min_characters: 20)"
-    assert found[f"{EXTRA}short"].reason == "min_words: 4 (filter.min_words: 8)"
-    assert found[f"{EXTRA}other_language"].reason == "language: de (filter.languages: ['en'])"
+    assert found[f"{EXTRA}short"].reason == "gopher.min_words: 4 (filter.gopher.min_words: 8)"
+    assert found[f"{EXTRA}other_language"].reason == "languages: de (filter.languages: ['en'])"
     assert found[f"{EXTRA}copy"].reason == "exact duplicate of"
 
 

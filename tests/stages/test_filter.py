@@ -1,20 +1,31 @@
 """Stage filter: every document is kept, or rejected by a named rule."""
 
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
+from ruamel.yaml import YAML
 
 from llm.config.params import load_params
 from llm.config.paths import Paths
-from llm.corpus.documents import read_documents
+from llm.corpus.account import Account
+from llm.corpus.documents import GATHERED, read_documents, write_shards
+from llm.files import fingerprint
 from llm.stages.filter import run
 from tests.conftest import ROOT
-from tests.stages.corpus_inputs import assert_same_outs, function_row, put, text_row
+from tests.stages.corpus_inputs import assert_same_outs, context, function_row, put, text_row
 
 CONFIG = load_params(ROOT / "params.yaml").filter
+STAGE = f"{sys.executable} -m llm.stages.filter"
 
 
-def test_every_document_is_kept_or_rejected_by_a_rule(paths: Paths):
+def test_every_document_is_kept_or_rejected_by_a_rule(paths: Paths) -> None:
     good = [function_row(n) for n in range(40)]
     bad = [
         text_row("short.txt", "Too short."),
@@ -25,11 +36,96 @@ def test_every_document_is_kept_or_rejected_by_a_rule(paths: Paths):
     metrics = assert_same_outs("filter", paths, run, filter=CONFIG)
     assert list(read_documents(paths.stage("filter") / "kept")) == good
     rejected = pq.read_table(Path(paths.data) / "filter" / "rejected").to_pylist()
+    rules = [("gopher.min_words", "2"), ("languages", "fr")]
+    rules += [("repetition.max_dup_line_frac", "0.9500")]
     assert rejected == [
-        {"id": bad[0]["id"], "source": "notes", "rule": "min_words", "value": "2"},
-        {"id": bad[1]["id"], "source": "notes", "rule": "language", "value": "fr"},
-        {"id": bad[2]["id"], "source": "notes", "rule": "duplicate_line_ratio", "value": "0.9500"},
+        {"id": row["id"], "source": "notes", "rule": rule, "value": value}
+        for row, (rule, value) in zip(bad, rules, strict=True)
     ]
     assert metrics["documents_in"] == metrics["documents_kept"] + sum(metrics["dropped"].values())
     assert metrics["by_source"] == {"docs": 40}
     assert metrics["bytes_kept"] == sum(len(row["text"].encode()) for row in good)
+
+
+def test_lines_are_cut_before_the_rules_and_masks_come_after_them(paths: Paths) -> None:
+    lines = CONFIG.c4.lines.model_copy(update={"no_javascript": True})
+    config = CONFIG.model_copy(update={"c4": CONFIG.c4.model_copy(update={"lines": lines})})
+    text = "Please do write to me@mail.net about all of this.\nIt needs Javascript."
+    scripts = "Turn on Javascript in your browser to see all that there is here.\nThanks."
+    put(paths.stage("extract"), [text_row("a.txt", text), text_row("b.txt", scripts)])
+    metrics = assert_same_outs("filter", paths, run, filter=config)
+    (kept,) = read_documents(paths.stage("filter") / "kept")
+    assert kept["text"] == "Please do write to <EMAIL> about all of this."
+    assert metrics["dropped"]["gopher.min_words"] == 1
+    assert metrics["lines_cut"] == 2
+    assert metrics["masked"] == {"key": 0, "email": 1, "card": 0, "ip": 0, "phone": 0}
+
+
+def test_the_account_finds_each_rejection_by_rule_source_and_document(paths: Paths) -> None:
+    rows = [function_row(n) for n in range(6)] + [text_row(f"{n}.txt", "Too short") for n in "ab"]
+    gathered = [{key: row.get(key, "text/plain") for key in GATHERED} for row in rows]
+    write_shards(paths.stage("gather"), gathered, GATHERED, 20_000)
+    put(paths.stage("extract"), rows)
+    run(context("filter", paths), filter=CONFIG)
+    with Account(Path(paths.data)) as account:
+        steps = [step for step in account.funnel() if step.stage == "filter"]
+        assert [(step.source, step.rule, step.documents) for step in steps] == [
+            ("notes", "gopher.min_words", 2),
+            ("docs", "", 6),
+        ]
+        (one,) = account.rejected("gopher.min_words", 1, seed=0)
+        assert (one["value"], one["text"]) == ("2", "Too short")
+        assert account.trace(one["id"])[-1]["rule"] == "gopher.min_words"
+        assert account.trace(rows[0]["id"])[-1]["kept"]["text"] == rows[0]["text"]
+
+
+def prepare(folder: Path, shards: int) -> dict[str, str]:
+    """A project of nothing but params and extracted documents, and the environment to run it in."""
+    folder.mkdir()
+    (folder / "dvc.yaml").write_text("stages: {filter: {deps: []}}")
+    YAML().dump(YAML(typ="safe").load((ROOT / "params.yaml").read_text()), folder / "params.yaml")
+    rows = [function_row(n) for n in range(shards * 40)]
+    put(folder / "data" / "extract", rows, 20_000)
+    return os.environ | {"PYTHONPATH": str(ROOT), "LLM_WORKERS": "1"}
+
+
+def test_killed_in_the_middle_it_gives_the_same_bytes_when_run_again(tmp_path: Path) -> None:
+    once, killed = tmp_path / "once", tmp_path / "killed"
+    prepare(once, 60)
+    env = prepare(killed, 60)
+    subprocess.run(STAGE.split(), cwd=once, env=env, check=True, timeout=300)
+    stage = subprocess.Popen(STAGE.split(), cwd=killed, env=env)
+    while not list(killed.glob("data/.filter.partial/rejected/*")) and stage.poll() is None:
+        time.sleep(0.005)
+    stage.kill()
+    assert stage.wait() == -signal.SIGKILL
+    assert not (killed / "data" / "filter").exists()
+    subprocess.run(STAGE.split(), cwd=killed, env=env, check=True, timeout=300)
+    for folder in ("data", "metrics"):
+        assert fingerprint(killed / folder) == fingerprint(once / folder)
+
+
+def test_a_full_disk_is_one_error_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    """The data's folder is a file system of its own, a little larger than what the stage reads."""
+    env = prepare(tmp_path / "full", 60)
+    data = tmp_path / "full" / "data"
+    size = sum(-(-file.stat().st_size // 4096) * 4096 for file in data.rglob("*.parquet")) + 65_536
+    script = (
+        f"cp -r data packed && mount -t tmpfs -o size={size} none data && mv packed/* data && "
+        f"{STAGE}; echo $? && find data -mindepth 1 -not -path 'data/extract*'"
+    )
+    if not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"]).returncode:
+        pytest.skip("this system lets nobody mount a file system")
+    result = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script],
+        cwd=tmp_path / "full",
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.stdout.split() == ["1"], result.stderr
+    errors = [line for line in result.stderr.splitlines() if "error" in line.lower()]
+    assert len(errors) == 1
+    assert "filter: the disk is full" in errors[0]
+    assert "Traceback" not in result.stderr

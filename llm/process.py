@@ -129,6 +129,12 @@ def stage_deps(name: str, paths: Paths) -> list[str]:
     return deps
 
 
+def is_watched(path: Path, name: str, paths: Paths) -> bool:
+    """Whether DVC runs stage `name` again when the file or folder changes."""
+    deps = stage_deps(name, paths) if GRAPH.exists() else []
+    return any(path.resolve().is_relative_to(Path(dep).resolve()) for dep in deps)
+
+
 @contextmanager
 def exclusive(
     path: Path, wait_s: float = math.inf, on_wait: Callable[[], None] = lambda: None

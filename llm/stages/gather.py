@@ -27,7 +27,7 @@ from llm.corpus.documents import GATHERED, text_bytes, text_schema, write_table_
 from llm.corpus.sources.reading import SKIPPED, Gathered, Part, gather_part, list_parts, local_paths
 from llm.errors import DataError
 from llm.files import write_dir
-from llm.process import GRAPH, Context, main, stage_deps
+from llm.process import GRAPH, Context, is_watched, main
 
 LOG_EVERY = 20  # parts
 
@@ -61,12 +61,9 @@ def run(ctx: Context, *, gather: GatherConfig) -> dict[str, Any]:
 
 def _warn_of_unseen(gather: GatherConfig, ctx: Context) -> None:
     """Say which files DVC does not watch: it would not gather again when they change."""
-    deps = (
-        [Path(dep).resolve() for dep in stage_deps(ctx.name, ctx.paths)] if GRAPH.exists() else []
-    )
     for source in gather.sources:
         for path in local_paths(source):
-            if not any(Path(path).resolve().is_relative_to(dep) for dep in deps):
+            if not is_watched(Path(path), ctx.name, ctx.paths):
                 logger.warning(
                     "%s: DVC does not see when %s changes; add it to the deps of gather in %s",
                     source.name,

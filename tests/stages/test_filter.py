@@ -129,3 +129,18 @@ def test_a_full_disk_is_one_error_and_leaves_nothing_half_written(tmp_path: Path
     assert len(errors) == 1
     assert "filter: the disk is full" in errors[0]
     assert "Traceback" not in result.stderr
+
+
+def test_a_list_that_dvc_does_not_watch_is_named(
+    paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bad.txt").write_text("heck\n")
+    config = CONFIG.model_copy(update={"bad_words": "bad.txt"})
+    put(paths.stage("extract"), [function_row(n) for n in range(3)])
+    Path("dvc.yaml").write_text("stages: {filter: {deps: [bad.txt]}}")
+    run(context("filter", paths), filter=config)
+    assert "does not see" not in caplog.text
+    Path("dvc.yaml").write_text("stages: {filter: {deps: [other]}}")
+    run(context("filter", paths), filter=config)
+    assert "DVC does not see when bad.txt changes; add it to the deps of filter" in caplog.text

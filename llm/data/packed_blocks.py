@@ -6,6 +6,7 @@ stream is cut every T tokens: the document's end predicts the next one's start m
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -36,15 +37,7 @@ class PackedBlocks:
         self.shards, self.block_size = shards, block_size
         self.document_start, self.document_mask = document_start, document_mask
         bounds = document_bounds(shards, document_start)
-        starts, sizes, rows = [], [], [0]
-        for first in range(0, len(bounds) - 1, window):
-            begin, size = cut_documents(bounds[first : first + window + 1], block_size)
-            for row in best_fit(size, block_size):
-                starts.append(begin[row])
-                sizes.append(size[row])
-                rows.append(rows[-1] + len(row))
-        self._starts, self._sizes = np.concatenate(starts), np.concatenate(sizes)
-        self._rows = np.array(rows)  # block i holds pieces rows[i] to rows[i + 1]
+        self._starts, self._sizes, self._rows = pack_documents(bounds, block_size, window)
 
     def __len__(self) -> int:
         return len(self._rows) - 1
@@ -86,6 +79,26 @@ class PackedBlocks:
         """The piece's ids and the one that follows; after the stream's end another document would."""
         ids = self.shards[start : start + size + 1]
         return ids if len(ids) > size else np.append(ids, self.document_start)
+
+
+class Packed(NamedTuple):
+    """Where in the stream each piece of a document begins, how long it is, and which block has it."""
+
+    starts: np.ndarray
+    sizes: np.ndarray
+    rows: np.ndarray  # block i holds pieces rows[i] to rows[i + 1]
+
+
+def pack_documents(bounds: np.ndarray, block_size: int, window: int) -> Packed:
+    """The documents between the bounds in blocks, `window` neighbours together."""
+    starts, sizes, rows = [], [], [0]
+    for first in range(0, len(bounds) - 1, window):
+        begin, size = cut_documents(bounds[first : first + window + 1], block_size)
+        for row in best_fit(size, block_size):
+            starts.append(begin[row])
+            sizes.append(size[row])
+            rows.append(rows[-1] + len(row))
+    return Packed(np.concatenate(starts), np.concatenate(sizes), np.array(rows))
 
 
 def document_bounds(shards: TokenShards, document_start: int) -> np.ndarray:

@@ -24,6 +24,7 @@ from llm.registry.record import Record
 from llm.tokenizer.chat import BOS
 
 DRAWN_BY = ("llm/data/order.py", "llm/data/blocks.py")
+PACKED_BY = ("llm/data/packing.py", "llm/data/packed_blocks.py")
 ROOT = Path(order.__file__).parents[2]
 
 
@@ -43,7 +44,8 @@ def exposures(
     A document that is read more than once is given as often.
     DataError says why there is no telling.
     """
-    for path in DRAWN_BY:
+    packed = record.value("pretrain", "packing") == "best_fit"
+    for path in (*DRAWN_BY, *(PACKED_BY if packed else ())):
         if record.code.get(path) != file_md5(ROOT / path):
             raise DataError(f"which of it was read cannot be told: {path} has changed since")
     size, batch, tokens, seed = (
@@ -57,17 +59,42 @@ def exposures(
         raise DataError(
             f"its token shards hold {len(starts)} documents, its corpus gives {len(train_ids)}"
         )
-    ends = np.append(starts[1:], total)
+    bounds = np.append(starts, total)
+    window = record.value("pretrain", "packing_window")
+    held, n_blocks = _packed(bounds, size, window) if packed else _cut(bounds, size)
     blocks: dict[str, set[int]] = {}
     for n, id_ in enumerate(train_ids):
         if id_ in wanted:
-            held = range(starts[n] // size, (ends[n] - 1) // size + 1)
-            blocks.setdefault(id_, set()).update(held)
+            blocks.setdefault(id_, set()).update(held[n])
     n_steps, per_step = tokens // batch, batch // size
     asked = np.unique([block for each in blocks.values() for block in each])
-    steps = _steps_of(asked, (total - 1) // size, n_steps, per_step, seed)
+    steps = _steps_of(asked, n_blocks, n_steps, per_step, seed)
     read = {id_: {step for block in each for step in steps[block]} for id_, each in blocks.items()}
     return {id_: Exposure(tuple(sorted(found)), n_steps) for id_, found in read.items()}
+
+
+def _cut(bounds: np.ndarray, size: int) -> tuple[list[range], int]:
+    """The blocks that hold some of each document, and how many blocks the stream is cut into."""
+    ends = (bounds[1:] - 1) // size + 1
+    held = [
+        range(first, end)
+        for first, end in zip((bounds[:-1] // size).tolist(), ends.tolist(), strict=True)
+    ]
+    return held, (int(bounds[-1]) - 1) // size
+
+
+def _packed(bounds: np.ndarray, size: int, window: int) -> tuple[list[list[int]], int]:
+    """The same of blocks that documents were packed into."""
+    from llm.data.packed_blocks import pack_documents  # torch takes its time to import
+
+    packed = pack_documents(bounds, size, window)
+    n_blocks = len(packed.rows) - 1
+    held: list[list[int]] = [[] for _ in bounds[:-1]]
+    owners = np.searchsorted(bounds, packed.starts, side="right") - 1
+    blocks = np.repeat(np.arange(n_blocks), np.diff(packed.rows))
+    for owner, block in zip(owners.tolist(), blocks.tolist(), strict=True):
+        held[owner].append(block)
+    return held, n_blocks
 
 
 def _document_starts(corpus: Corpus) -> tuple[np.ndarray, int]:

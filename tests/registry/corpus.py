@@ -12,7 +12,7 @@ from llm.corpus.documents import GATHERED, Row, dump_meta, write_shards
 from llm.data.pairs import Pair, write_pairs
 from llm.process import Context
 from llm.registry.cache import file_md5
-from llm.registry.exposure import DRAWN_BY
+from llm.registry.exposure import DRAWN_BY, PACKED_BY
 from llm.registry.record import Record
 from llm.stages import decontaminate, dedup, extract, filter, instructions, tokenize, tokenizer
 from tests.conftest import ROOT
@@ -94,7 +94,7 @@ def record(values: dict, outs: dict[str, str] | None = None) -> Record:
         params=values,
         metrics={},
         packages={},
-        code={path: file_md5(ROOT / path) for path in DRAWN_BY},
+        code={path: file_md5(ROOT / path) for path in (*DRAWN_BY, *PACKED_BY)},
         commit="none",
         dirty=False,
     )

@@ -10,6 +10,7 @@ import pytest
 from llm.config.paths import Paths
 from llm.data.blocks import Blocks, TrainingBlocks
 from llm.data.conversations import read_conversations
+from llm.data.packed_blocks import PackedBlocks, document_bounds
 from llm.data.shards import TokenShards
 from llm.registry.cache import Cache, file_md5, listing_md5
 from llm.registry.corpus import CachedCorpus, CheckoutCorpus, Corpus, MissingData
@@ -129,6 +130,38 @@ def test_the_steps_that_read_a_document_are_those_that_the_loop_drew(
     ]
     assert any(not steps for steps in read.values())
     assert any(len(steps) > 1 for steps in read.values())
+
+
+def test_of_packed_documents_the_steps_are_told_as_well(
+    made: tuple[Paths, dict[str, dict]], corpus: Corpus, found: dict[str, Fate]
+) -> None:
+    paths, _ = made
+    values = params()
+    values["pretrain"] |= {"packing": "best_fit", "packing_window": 7}
+    tokenizer = Tokenizer.load(paths.stage("tokenizer"))
+    shards = TokenShards(paths.stage("tokenize") / "train", tokenizer.hash)
+    size, section = values["model"]["block_size"], values["pretrain"]
+    blocks = PackedBlocks(
+        shards, size, document_start=tokenizer.bos_id, window=7, document_mask=False
+    )
+    sizes = (section["micro_batch_size"], section["batch_tokens"], section["max_tokens"])
+    batches = TrainingBlocks(blocks, *sizes, section["seed"])
+    bounds = document_bounds(shards, tokenizer.bos_id)
+    read: dict[int, set[int]] = {n: set() for n in range(len(bounds) - 1)}
+    rows = batches.micros_per_step * batches.micro_batch_size
+    for place in range(batches.n_steps * rows):
+        for start, length in blocks._pieces(batches._block(place)):
+            owner = int((bounds <= start).sum()) - 1
+            assert start + length <= bounds[owner + 1]  # no piece is of two documents
+            read[owner].add(place // rows + 1)
+    trained = [document for document, fate in found.items() if fate.outcome == TRAIN]
+    everything = find_documents(corpus, "python", every=True).documents
+    became = fates(corpus, record(values), everything)
+    exposed = {each.url: became[each.id].exposure for each in everything}
+    assert [exposed[url].steps for url in trained] == [  # type: ignore[union-attr]
+        tuple(sorted(steps)) for steps in read.values()
+    ]
+    assert any(not steps for steps in read.values())
 
 
 def test_being_in_the_split_is_not_being_trained_on(found: dict[str, Fate]) -> None:

@@ -139,9 +139,10 @@ def free_port() -> int:
 
 
 def environment() -> dict[str, str]:
-    """Ours, where `python` is the interpreter that runs us."""
+    """Ours, where `python` is the interpreter that runs us, and keeps its bytecode."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return os.environ | {"PATH": path, "LLM_TRACKING": "on"}
+    kept = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    return kept | {"PATH": path, "LLM_TRACKING": "on"}
 
 
 def timed(command: list[str], folder: Path) -> float:

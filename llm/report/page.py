@@ -51,6 +51,7 @@ def page_values(facts: Facts, *, title: str, samples_per_kind: int) -> dict[str,
         "funnel": funnel(facts),
         "dropped": dropped(facts),
         "sources": facts.metrics["gather"]["by_source"],
+        "token_rows": _token_rows(facts),
         "heldout": facts.number("decontaminate", "heldout"),
         "contaminated": facts.number("decontaminate", "contaminated"),
         "loss_note": _loss_note(facts),
@@ -149,6 +150,25 @@ def _percent(facts: Facts, key: str, digits: int = 1) -> str:
     if f"{key}_stderr" not in facts.metrics["judge"]:
         return f"{share} %"
     return f"{share} ± {100 * facts.number('judge', f'{key}_stderr'):.{digits}f} %"
+
+
+def _token_rows(facts: Facts) -> list[dict[str, str]]:
+    """How the tokenizer does on held-out text, and what each source gives to training."""
+    rows = []
+    for kind in ("source", "language"):
+        measured = facts.metrics["tokenizer"][f"by_{kind}"]
+        given = facts.metrics["tokenize"]["by_source"] if kind == "source" else {}
+        for name in sorted({*measured, *given}):
+            row = dict.fromkeys(("bytes_per_token", "fertility", "tokens", "share"), "")
+            if name in measured:
+                row |= {
+                    key: f"{measured[name][key]:.2f}" for key in ("bytes_per_token", "fertility")
+                }
+            if name in given:
+                row |= {"tokens": count(given[name]["tokens"])}
+                row |= {"share": f"{100 * given[name]['share']:.1f} %"}
+            rows.append({"kind": kind, "name": name, **row})
+    return rows
 
 
 def _loss_note(facts: Facts) -> str:

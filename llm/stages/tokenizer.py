@@ -6,12 +6,15 @@ Reads    data/decontaminate/kept      the sample; and
          data/decontaminate/heldout   what the tokenizer is measured on
 Writes   data/tokenizer               tokenizer.json, tokenizer_config.json (with the chat
                                       template), special_tokens_map.json
-Metrics  tokenizer.json               vocab_size, sample_bytes, sample_documents; on the held-out
-                                      text: bytes_per_token, fertility (tokens per word)
+Metrics  tokenizer.json               vocab_size, sample_bytes, sample_documents; of the held-out
+                                      text, all of it, by_source and by_language: bytes,
+                                      bytes_per_token, fertility (tokens per word)
 """
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from llm.config.tokenizer import TokenizerConfig
 from llm.corpus.documents import hash_fraction, read_documents, read_shard, shard_paths
 from llm.files import write_dir
 from llm.process import Context, main
+from llm.tokenizer.fast import Encoder
 from llm.tokenizer.folder import save_tokenizer
 from llm.tokenizer.load import Tokenizer
 from llm.tokenizer.train import train_tokenizer
@@ -53,25 +57,52 @@ def run(ctx: Context, *, tokenizer: TokenizerConfig) -> dict[str, Any]:
             Tokenizer.adopt(Path(tokenizer.init_from)).save(partial)
         else:
             save_tokenizer(partial, train_tokenizer(iter(sample), tokenizer))
-    vocab_size = Tokenizer.load(ctx.out).vocab_size
-    logger.info("%d ids from %d bytes of text", vocab_size, sample.bytes)
+    made = Tokenizer.load(ctx.out)
+    logger.info("%d ids from %d bytes of text", made.vocab_size, sample.bytes)
     return {
-        "vocab_size": vocab_size,
+        "vocab_size": made.vocab_size,
         "sample_documents": sample.documents,
         "sample_bytes": sample.bytes,
-        **measure(Tokenizer.load(ctx.out), corpus / "heldout"),
+        **measure(made, corpus / "heldout"),
     }
 
 
-def measure(tokenizer: Tokenizer, folder: Path) -> dict[str, float]:
-    """UTF-8 bytes per token and tokens per white-space separated word of a folder's texts."""
-    tokens = words = size = 0
+def measure(tokenizer: Tokenizer, folder: Path) -> dict[str, Any]:
+    """How a folder's texts come apart: all of them, by source and by language."""
+    encoder = Encoder(tokenizer)
+    whole, by_source, by_language = _Measure(), defaultdict(_Measure), defaultdict(_Measure)
     for path in shard_paths(folder):
-        texts = read_shard(path, ("text",))["text"].to_pylist()
-        tokens += sum(len(ids) for ids in tokenizer.encode_batch(texts))
-        words += sum(len(text.split()) for text in texts)
-        size += sum(len(text.encode()) for text in texts)
-    return {"bytes_per_token": round(size / tokens, 4), "fertility": round(tokens / words, 4)}
+        rows = read_shard(path, ("source", "language", "text")).to_pylist()
+        for row, ids in zip(rows, encoder.encode([row["text"] for row in rows]), strict=True):
+            for each in (whole, by_source[row["source"]], by_language[row["language"]]):
+                each.add(row["text"], len(ids))
+    return {
+        **whole.values(),
+        "by_source": {name: by_source[name].values() for name in sorted(by_source)},
+        "by_language": {name: by_language[name].values() for name in sorted(by_language)},
+    }
+
+
+@dataclass
+class _Measure:
+    """Sizes of some texts."""
+
+    tokens: int = 0
+    words: int = 0  # separated by white space
+    bytes: int = 0  # of UTF-8
+
+    def add(self, text: str, tokens: int) -> None:
+        self.tokens += tokens
+        self.words += len(text.split())
+        self.bytes += len(text.encode())
+
+    def values(self) -> dict[str, float]:
+        """Texts of no token or word, which no stage leaves, have a measure of 0."""
+        return {
+            "bytes": self.bytes,
+            "bytes_per_token": round(self.bytes / max(self.tokens, 1), 4),
+            "fertility": round(self.tokens / max(self.words, 1), 4),
+        }
 
 
 def _text_bytes(path: Path) -> int:

@@ -54,8 +54,18 @@ METRICS: dict[str, Any] = {
         "contaminated": 440,
         "dropped": 440,
     },
-    "tokenizer": {"bytes_per_token": 3.9},
-    "tokenize": {"order2_bpb": 3.121, "train_tokens": 7_100_000},
+    "tokenizer": {
+        "bytes_per_token": 3.9,
+        "by_source": {"docs": {"bytes": 9, "bytes_per_token": 3.91, "fertility": 1.82}},
+        "by_language": {"de": {"bytes": 4, "bytes_per_token": 2.31, "fertility": 3.07}},
+    },
+    "tokenize": {
+        "order2_bpb": 3.121,
+        "by_source": {
+            "docs": {"documents": 40_000, "tokens": 7_100_000, "share": 0.91},
+            "web": {"documents": 900, "tokens": 702_198, "share": 0.09},
+        },
+    },
     "pretrain": {
         "val/loss": 3.4,
         "val/bpb": 1.587,
@@ -249,6 +259,16 @@ def test_every_picture_names_itself_with_its_figures(text: str) -> None:
     assert "47,820 (52 %)" in labels[0]
     assert any("docs_import dpo 0.950" in label for label in labels)
     assert len(set(labels)) == len(labels)
+
+
+def test_tokens_are_told_by_source_and_language(text: str) -> None:
+    rows = re.findall(r"<tr><td>(?:source|language)</td>.*</tr>", text)
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in rows]
+    assert cells == [
+        ["source", "docs", "3.91", "1.82", "7,100,000", "91.0 %"],
+        ["source", "web", "", "", "702,198", "9.0 %"],
+        ["language", "de", "2.31", "3.07", "", ""],
+    ]
 
 
 def test_the_pages_ids_are_unique(text: str) -> None:

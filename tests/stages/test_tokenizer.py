@@ -6,7 +6,7 @@ from llm.config.paths import Paths
 from llm.config.tokenizer import TokenizerConfig
 from llm.stages.tokenizer import run
 from llm.tokenizer.load import Tokenizer
-from tests.stages.corpus_inputs import assert_same_outs, context, function_row, put
+from tests.stages.corpus_inputs import assert_same_outs, context, function_row, put, text_row
 
 CONFIG = TokenizerConfig(
     init_from="",
@@ -34,14 +34,24 @@ def test_a_large_enough_sample_is_the_whole_corpus(corpus: Paths):
 
 
 def test_the_measures_are_those_of_the_held_out_text(corpus: Paths):
+    german = {"source": "web", "language": "de", "text": "Größe und Länge: 漢字"}
+    rows = [function_row(n) for n in range(100, 110)]
+    put(corpus.stage("decontaminate") / "heldout", [*rows, text_row("a", "") | german])
     metrics = run(context("tokenizer", corpus), tokenizer=CONFIG)
-    texts = [function_row(n)["text"] for n in range(100, 110)]
     tokenizer = Tokenizer.load(corpus.stage("tokenizer"))
-    tokens = sum(len(tokenizer.encode(text)) for text in texts)
-    size = sum(len(text.encode()) for text in texts)
-    assert metrics["bytes_per_token"] == pytest.approx(size / tokens, abs=1e-4)
-    words = sum(len(text.split()) for text in texts)
-    assert metrics["fertility"] == pytest.approx(tokens / words, abs=1e-4)
+
+    def by_hand(texts: list[str]) -> dict[str, float]:
+        tokens = sum(len(tokenizer.encode(text)) for text in texts)
+        size = sum(len(text.encode()) for text in texts)
+        words = sum(len(text.split()) for text in texts)
+        measures = {"bytes_per_token": size / tokens, "fertility": tokens / words}
+        return {"bytes": size} | {key: round(value, 4) for key, value in measures.items()}
+
+    docs, web = by_hand([row["text"] for row in rows]), by_hand([german["text"]])
+    assert metrics["by_source"] == {"docs": docs, "web": web}
+    assert metrics["by_language"] == {"de": web, "en": docs}
+    whole = by_hand([*(row["text"] for row in rows), german["text"]])
+    assert {key: metrics[key] for key in whole} == whole
 
 
 def test_a_smaller_sample_is_an_even_share(corpus: Paths):

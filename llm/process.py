@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from llm.config.base import Section, load_section, read_yaml
+from llm.config.base import Section, load_section, read_yaml, value_at
 from llm.config.paths import Paths
 from llm.errors import ConfigError, LLMError, UnreachableError
 from llm.files import fingerprint, is_disk_full, write_json
@@ -51,6 +51,7 @@ class Context:
     paths: Paths
     work: Path  # for work in progress: kept between attempts at the same inputs, removed on success
     workers: int = 1  # local processes for a map over shards
+    scheduler: str = ""  # of the Dask cluster whose workers are used instead
     log: Callable[[int, Mapping[str, float]], None] = lambda step, metrics: None
     record: Callable[[Path], None] = lambda path: None  # a file, with the run
     timings: dict[str, float] = field(
@@ -191,7 +192,8 @@ def _run_recorded(
         params = {key: config.model_dump(by_alias=True) for key, config in configs.items()}
         started = time.monotonic()
         with recording(name, Path(paths.work), params, stage_deps(name, paths)) as recorder:
-            ctx = Context(name, paths, work, worker_count(), recorder.log, recorder.keep)
+            scheduler = value_at(read_yaml(PARAMS), "cluster.scheduler")
+            ctx = Context(name, paths, work, worker_count(), scheduler, recorder.log, recorder.keep)
             metrics = run(ctx, **configs)
             ctx.timings.update(_usage(time.monotonic() - started))
             write_json(paths.metric(name), metrics)

@@ -1,12 +1,17 @@
+"""Maps over shards: order, errors, and processes that end with who started them."""
+
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
 
-from llm.cluster import map_shards
+from llm.cluster import map_shards, open_pool
+from llm.errors import LLMError
 from tests.conftest import ROOT
 
 
@@ -21,6 +26,14 @@ def where(n: int) -> int:
     return os.getpid()
 
 
+def read(path: Path) -> str:
+    return path.read_text()
+
+
+def die(n: int) -> None:
+    os.kill(os.getpid(), 9)
+
+
 def test_results_come_in_order_whatever_the_number_of_workers() -> None:
     assert list(map_shards(square, range(10), 1)) == list(map_shards(square, range(10), 3))
 
@@ -31,10 +44,43 @@ def test_the_work_is_done_in_other_processes() -> None:
     assert os.getpid() not in pids
 
 
+def test_a_pools_processes_stay_for_its_next_map() -> None:
+    with open_pool(2) as pool:
+        assert set(pool.map(where, range(6))) == set(pool.map(where, range(6)))
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_error_in_a_worker_is_raised_here(workers: int) -> None:
     with pytest.raises(ValueError, match="unlucky"):
         list(map_shards(square, [1, 13, 2], workers))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_names_its_shard(workers: int, tmp_path: Path) -> None:
+    there, missing = tmp_path / "00000.parquet", tmp_path / "00001.parquet"
+    there.write_text("")
+    with pytest.raises(FileNotFoundError) as raised:
+        list(map_shards(read, [there, missing], workers))
+    assert f"at shard {missing}" in raised.value.__notes__
+
+
+def test_a_killed_worker_is_one_error_with_a_remedy() -> None:
+    with pytest.raises(LLMError, match=r"killed near 1.*LLM_WORKERS below 2"):
+        list(map_shards(die, [1, 2], 2))
+
+
+def test_shards_under_way_are_bounded() -> None:
+    given: list[int] = []
+
+    def items() -> Iterator[int]:
+        for n in range(100):
+            given.append(n)
+            yield n
+
+    results = map_shards(square, items(), 2)
+    assert next(results) == 0
+    assert len(given) <= 4
+    results.close()
 
 
 def test_workers_end_with_a_killed_parent() -> None:

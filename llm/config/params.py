@@ -16,6 +16,7 @@ from llm.config.align import (
     SftConfig,
 )
 from llm.config.base import Section, read_yaml, validate
+from llm.config.cluster import ClusterConfig
 from llm.config.corpus import (
     DecontaminateConfig,
     DedupConfig,
@@ -38,6 +39,7 @@ class Params(Section):
     """Every value that can change a result; one section per stage, and those they share."""
 
     paths: Paths
+    cluster: ClusterConfig
     launch: LaunchConfig
     gather: GatherConfig
     extract: ExtractConfig

@@ -126,7 +126,7 @@ def _hits(
     held = frozenset(name for name, _ in sets[HELDOUT])
     work = [Work(path, indexed, config.ngram_words, held) for path in shard_paths(folder)]
     hits: list[Hit] = []
-    for number, found in enumerate(map_shards(find_hits, work, ctx.workers), start=1):
+    for number, found in enumerate(map_shards(find_hits, work, ctx), start=1):
         hits += found
         logger.info("%d of %d shards searched", number, len(work))
     return without_boilerplate(hits, config.max_ngram_documents)

@@ -51,7 +51,7 @@ def run(ctx: Context, *, dedup: DedupConfig) -> dict[str, Any]:
     """Drop duplicates over all shards; returns the stage's metrics."""
     paths = shard_paths(ctx.paths.stage("filter") / "kept")
     signed = []
-    for shard in map_shards(sign_shard, [(path, dedup) for path in paths], ctx.workers):
+    for shard in map_shards(sign_shard, [(path, dedup) for path in paths], ctx):
         signed.append(shard)
         logger.info("%d of %d shards signed", len(signed), len(paths))
     ids = [id_ for shard in signed for id_ in shard.ids]

@@ -71,7 +71,7 @@ def run(ctx: Context, *, extract: ExtractConfig) -> dict[str, Any]:
     documents_in = bytes_kept = repaired = 0
     with write_dir(ctx.out) as partial:
         work = [Work(path, partial / path.name, extract) for path in paths]
-        for result in map_shards(extract_shard, work, ctx.workers):
+        for result in map_shards(extract_shard, work, ctx):
             documents_in += result.documents_in
             bytes_kept += result.bytes_kept
             failed += result.failed

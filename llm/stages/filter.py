@@ -63,7 +63,7 @@ def run(ctx: Context, *, filter: FilterConfig) -> dict[str, Any]:
     dropped, masked = Counter[str](), Counter[str]()
     with write_dir(ctx.out) as partial:
         work = [Work(path, partial, filter) for path in paths]
-        for result in map_shards(filter_shard, work, ctx.workers):
+        for result in map_shards(filter_shard, work, ctx):
             documents_in += result.documents_in
             documents_kept += result.documents_kept
             bytes_kept += result.bytes_kept

@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llm.cluster import map_shards
+from llm.cluster import Workers, map_shards
 from llm.config.corpus import GatherConfig
 from llm.corpus.documents import GATHERED, text_bytes, text_schema, write_table_shards
 from llm.corpus.sources.reading import SKIPPED, Gathered, Part, gather_part, list_parts, local_paths
@@ -43,7 +43,7 @@ def run(ctx: Context, *, gather: GatherConfig) -> dict[str, Any]:
     sources = [_Source(gather, number, parts) for number in range(len(gather.sources))]
     _warn_of_unseen(gather, ctx)
     with write_dir(ctx.out) as partial:
-        tables = (table for source in sources for table in source.documents(ctx.workers))
+        tables = (table for source in sources for table in source.documents(ctx))
         shards = write_table_shards(partial, tables, text_schema(*GATHERED), gather.shard_bytes)
         skipped = (table for source in sources for table in source.skipped())
         schema = text_schema(*SKIPPED)
@@ -85,9 +85,9 @@ class _Source:
         self._limit: int | None = (limits.max_documents if limits else 0) or None
         self._gathered: list[Gathered] = []
 
-    def documents(self, workers: int) -> Iterator[pa.Table]:
+    def documents(self, on: Workers) -> Iterator[pa.Table]:
         """The documents, sampled; DataError when there are none."""
-        self._read(workers)
+        self._read(on)
         for table in self._sampled():
             self.counts["documents"] += table.num_rows
             self.counts["bytes"] += int(text_bytes(table["content"]).sum())
@@ -104,10 +104,10 @@ class _Source:
         for part in self._gathered:
             yield from part.skipped_tables()
 
-    def _read(self, workers: int) -> None:
+    def _read(self, on: Workers) -> None:
         """Read parts until there are no more, or enough documents."""
         documents = 0
-        with closing(map_shards(gather_part, self._parts, workers)) as results:
+        with closing(map_shards(gather_part, self._parts, on)) as results:
             for number, part in enumerate(results, start=1):
                 self._gathered.append(part)
                 documents += part.documents

@@ -83,7 +83,7 @@ def _parts(ctx: Context, config: TokenizeConfig) -> Iterator[Part]:
     paths = shard_paths(ctx.paths.stage("decontaminate") / "kept")
     copies = range(Mix(config.weights, config.seed).most_copies)
     work = [Work(path, folder, config, copy) for copy in copies for path in paths]
-    with closing(map_shards(encode_shard, work, ctx.workers)) as parts:
+    with closing(map_shards(encode_shard, work, ctx)) as parts:
         yield from parts
 
 

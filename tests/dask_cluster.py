@@ -1,0 +1,67 @@
+"""A real Dask cluster for tests: a scheduler and two workers on loopback."""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where maps run, and the processes that make it."""
+
+    scheduler: str
+    folder: Path
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    workers: int = 1
+
+    @property
+    def worker_processes(self) -> list[subprocess.Popen[bytes]]:
+        return self.processes[1:]
+
+    def start(self, kind: str, *arguments: str) -> None:
+        command = [sys.executable, "-m", f"distributed.cli.{kind}", *arguments, "--no-dashboard"]
+        with (self.folder / f"{len(self.processes)}.log").open("w") as log:
+            process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
+        self.processes.append(process)
+
+    def start_worker(self) -> None:
+        self.start("dask_worker", self.scheduler, "--nthreads=1", "--no-nanny")
+
+    def end(self) -> None:
+        for process in reversed(self.processes):
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def dask_cluster(folder: Path, workers: int = 2) -> Iterator[Cluster]:
+    """A scheduler and its workers, started in a folder that is no checkout."""
+    folder.mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    cluster = Cluster(f"tcp://127.0.0.1:{port}", folder)
+    try:
+        cluster.start("dask_scheduler", "--host=127.0.0.1", f"--port={port}")
+        _wait_for(port)
+        for _ in range(workers):
+            cluster.start_worker()
+        yield cluster
+    finally:
+        cluster.end()
+
+
+def _wait_for(port: int) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline, "the scheduler did not start"
+            time.sleep(0.1)

@@ -110,9 +110,14 @@ def work_folder(name: str, paths: Paths, configs: Mapping[str, Section]) -> Path
     """Where stage `name` keeps work in progress: one folder per content of its params and deps.
 
     DVC deletes outs before a stage runs, so an interrupted stage finds its work only
-    outside them, and finds it only while nothing that it depends on has changed.
+    outside them, and finds it only while nothing that it depends on has changed. Section
+    `launch` doesn't count: what some processes began, more or fewer may go on with.
     """
-    values = {key: config.model_dump(by_alias=True) for key, config in sorted(configs.items())}
+    values = {
+        key: config.model_dump(by_alias=True)
+        for key, config in sorted(configs.items())
+        if key != "launch"
+    }
     digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode())
     for dep in stage_deps(name, paths):
         if not Path(dep).exists():

@@ -206,7 +206,7 @@ def test_killed_training_resumes_to_the_same_bytes(project: Project, stage: str)
     )
     deadline = time.monotonic() + 120
     work = project.folder / ".llm" / "work"
-    while not list(work.glob(f"{stage}-*/checkpoint.pt")):
+    while not list(work.glob(f"{stage}-*/step-*")):
         assert running.poll() is None, "it ended before its first checkpoint was seen"
         assert time.monotonic() < deadline
         time.sleep(0.01)

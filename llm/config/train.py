@@ -69,6 +69,29 @@ class OptimConfig(Section):
         return self
 
 
+class CheckpointConfig(Section):
+    """When the run in progress is written to disk, which of it is kept, and which is the result."""
+
+    steps: NonNegativeInt
+    """Steps between checkpoints; 0: by minutes alone."""
+    minutes: NonNegativeFloat
+    """Minutes after which the next step makes one as well; 0: by steps alone."""
+    keep_last: PositiveInt
+    """How many of the newest are kept; of more than one, a damaged one can be done without."""
+    keep_best: NonNegativeInt
+    """How many of the lowest val/loss are made and kept besides."""
+    result: Literal["last", "best"]
+    """Weights that the stage writes: the last step's, or those of the lowest val/loss."""
+
+    @model_validator(mode="after")
+    def _check_rules(self) -> Self:
+        if not self.steps and not self.minutes:
+            raise ValueError("steps=0 and minutes=0 would make no checkpoint; give either")
+        if self.result == "best" and not self.keep_best:
+            raise ValueError("result=best needs keep_best=1 or more, not 0")
+        return self
+
+
 class ProfileConfig(Section):
     """Steps whose operators torch's profiler traces; the trace changes no result."""
 
@@ -98,8 +121,8 @@ class TrainConfig(Section):
     """Steps between validations."""
     eval_batches: PositiveInt
     """Micro-batches per validation."""
-    checkpoint_interval: PositiveInt
-    """Steps between checkpoints."""
+    checkpoint: CheckpointConfig
+    """What an interrupted run goes on from."""
     log_interval: PositiveInt
     """Steps between progress lines."""
     grad_norm_interval: NonNegativeInt

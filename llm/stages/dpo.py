@@ -17,7 +17,7 @@ from llm.config.align import DpoConfig
 from llm.config.train import LaunchConfig
 from llm.data.padded import PaddedTraining, PaddedValidation
 from llm.data.pairs import encode_pairs, read_pairs
-from llm.files import write_csv
+from llm.files import fingerprint, write_csv
 from llm.inference.samples import Samples
 from llm.model.flops import backbone_flops_per_token
 from llm.model.folder import save_model
@@ -67,6 +67,11 @@ def run(ctx: Context, *, launch: LaunchConfig, dpo: DpoConfig) -> dict[str, Any]
             train=batches,
             val=PaddedValidation(test, collate_referenced, batch),
             flops_per_token=backbone_flops_per_token(network.backbone),
+            identity={
+                "data": fingerprint(folder),
+                "tokenizer": tokenizer.hash,
+                "model": network.config.model_dump(),
+            },
             sample=samples,
             keep=ctx.keep,
         )

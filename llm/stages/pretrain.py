@@ -40,9 +40,8 @@ def run(
     """Train from scratch, or on from where an interrupted attempt stopped."""
     tokenizer = Tokenizer.load(ctx.paths.stage("tokenizer"))
     folder = ctx.paths.stage("tokenize")
-    blocks = training_blocks(
-        TokenShards(folder / "train", tokenizer.hash), tokenizer, model, pretrain
-    )
+    shards = TokenShards(folder / "train", tokenizer.hash)
+    blocks = training_blocks(shards, tokenizer, model, pretrain)
     start = tokenizer.bos_id if pretrain.document_mask else None
     val_blocks = Blocks(TokenShards(folder / "val", tokenizer.hash), model.block_size, start)
     val_size = read_json(folder / "val.json")
@@ -77,6 +76,11 @@ def run(
         train=batches,
         val=ValidationBlocks(val_blocks, pretrain.micro_batch_size),
         flops_per_token=flops_per_token(network, model.block_size),
+        identity={
+            "data": shards.fingerprint,
+            "tokenizer": tokenizer.hash,
+            "model": model.model_dump(),
+        },
         derive=lambda metrics: {"bpb": metrics["loss"] * bits_per_byte},
         sample=samples,
         keep=ctx.keep,

@@ -14,7 +14,7 @@ from llm.config.align import RewardConfig
 from llm.config.train import LaunchConfig
 from llm.data.padded import PaddedTraining, PaddedValidation
 from llm.data.pairs import encode_pairs, read_pairs
-from llm.files import write_csv
+from llm.files import fingerprint, write_csv
 from llm.model.flops import backbone_flops_per_token
 from llm.model.folder import reward_from_language, save_model
 from llm.model.start import load_start
@@ -48,6 +48,11 @@ def run(ctx: Context, *, launch: LaunchConfig, reward: RewardConfig) -> dict[str
         train=batches,
         val=PaddedValidation(test, collate_scored, reward.micro_batch_size),
         flops_per_token=backbone_flops_per_token(network.backbone),
+        identity={
+            "data": fingerprint(folder),
+            "tokenizer": tokenizer.hash,
+            "model": network.config.model_dump(),
+        },
         keep=ctx.keep,
     )
     with ranks(reward.device) as own:

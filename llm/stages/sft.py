@@ -24,7 +24,7 @@ from llm.data.conversations import read_conversations
 from llm.data.packing import PackedTraining
 from llm.data.padded import PaddedTraining, PaddedValidation
 from llm.errors import DataError
-from llm.files import write_csv
+from llm.files import fingerprint, write_csv
 from llm.inference.samples import Samples
 from llm.model.flops import backbone_flops_per_token
 from llm.model.folder import save_model
@@ -66,6 +66,11 @@ def run(ctx: Context, *, launch: LaunchConfig, sft: SftConfig) -> dict[str, Any]
         train=batches,
         val=PaddedValidation(test, collate_conversations, sft.micro_batch_size),
         flops_per_token=backbone_flops_per_token(network.backbone),
+        identity={
+            "data": fingerprint(folder),
+            "tokenizer": tokenizer.hash,
+            "model": network.config.model_dump(),
+        },
         sample=samples,
         keep=ctx.keep,
     )

@@ -4,8 +4,9 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,7 +15,7 @@ from llm.config.train import TrainConfig
 from llm.data.batch import Batch, Batches
 from llm.errors import ConfigError
 from llm.tied import EXIT_TERMINATED
-from llm.train.checkpoint import Progress, load_checkpoint, save_checkpoint
+from llm.train.checkpoint import Checkpoints
 from llm.train.distributed import Ranks
 from llm.train.feed import feed
 from llm.train.guard import StepGuard
@@ -22,6 +23,7 @@ from llm.train.interrupt import deferred_sigterm
 from llm.train.optimizer import build_optimizer
 from llm.train.precision import DTYPES, loss_scaler
 from llm.train.schedule import learning_rate
+from llm.train.state import State
 from llm.train.step import LossFn, train_step, validate
 from llm.train.throughput import Throughput, clock, matmul_flops
 from llm.train.trace import Trace
@@ -43,6 +45,9 @@ class Job:
     derive: Callable[[dict[str, float]], dict[str, float]] = lambda metrics: {}  # e.g. bpb of loss
     sample: Callable[[int, bool], None] = lambda step, is_first: None  # texts; on every rank
     keep: Callable[[Path], None] = lambda path: None  # a file that is no out, with the run's record
+    identity: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # hashes of what it is made from: a checkpoint of another run is refused
 
 
 @dataclass(frozen=True)
@@ -74,62 +79,63 @@ def train(
     stepped = ranks.wrap(torch.compile(model) if config.compile else model)  # type: ignore[arg-type]
     optimizer = build_optimizer(model, config.optim)
     scaler = loss_scaler(config.precision, ranks.device)
-    guard = StepGuard(config.optim)
-    progress = load_checkpoint(work, model, optimizer, scaler, guard, ranks.device)
+    state = State(model, optimizer, scaler, StepGuard(config.optim))
     speed = Throughput(job.flops_per_token, _peak(config, ranks))
     trace = Trace(config.profile, work / f"{job.name}-rank-{ranks.rank}", job.keep)
     n_steps = job.train.n_steps
-    if progress.step:
-        logger.info("%s: resuming after step %d of %d", job.name, progress.step, n_steps)
-    with deferred_sigterm() as interrupt, feed(job.train, ranks, progress.step) as batches:
-        while progress.step < n_steps:
-            with trace.step(progress.step + 1):
-                row = _step(
-                    *(job, stepped, batches, optimizer, scaler, guard, progress.step),
-                    *(config, ranks, speed),
-                )
-            progress.step += 1
-            done = progress.step == n_steps
-            if progress.step % config.eval_interval == 0 and not done:
+    identity = {**job.identity, "config": config.model_dump()}
+    with (
+        deferred_sigterm() as interrupt,
+        Checkpoints(work, config.checkpoint, ranks, identity) as checkpoints,
+        feed(job.train, ranks, checkpoints.resume(state)) as batches,
+    ):
+        if state.step:
+            logger.info("%s: resuming after step %d of %d", job.name, state.step, n_steps)
+        while state.step < n_steps:
+            with trace.step(state.step + 1):
+                row = _step(job, stepped, batches, state, config, ranks, speed)
+            state.step += 1
+            done = state.step == n_steps
+            if state.step % config.eval_interval == 0 or (done and config.checkpoint.keep_best):
                 row |= _validate(job, stepped, config, ranks, config.eval_batches)
-            watched = "val/loss" in row or is_due(config.grad_norm_interval, progress.step)
-            if progress.step % config.log_interval == 0 or done or watched:
-                _report(job, progress, row, n_steps, speed, peak_memory_mb(ranks.device), log)
-            job.sample(progress.step, ranks.is_first)
-            stop = ranks.sum(torch.tensor(float(bool(interrupt)), device=ranks.device)).item() > 0
-            if stop or done or progress.step % config.checkpoint_interval == 0:
-                if ranks.is_first:
-                    save_checkpoint(work, model, optimizer, scaler, guard, progress)
-                ranks.wait()
+            watched = "val/loss" in row or is_due(config.grad_norm_interval, state.step)
+            if state.step % config.log_interval == 0 or done or watched:
+                _report(job, state, row, n_steps, speed, peak_memory_mb(ranks.device), log)
+            job.sample(state.step, ranks.is_first)
+            stop, due = ranks.any(bool(interrupt), checkpoints.is_due(state.step))
+            if stop or done or due or checkpoints.is_best(row.get("val/loss")):
+                checkpoints.save(state, row.get("val/loss"))
+            checkpoints.check()
             if stop:
-                logger.info("%s: asked to end; saved after step %d", job.name, progress.step)
+                checkpoints.wait()
+                logger.info("%s: asked to end; saved after step %d", job.name, state.step)
                 sys.exit(EXIT_TERMINATED)
+        if config.checkpoint.result == "best":
+            checkpoints.load_best(state)
     final = _validate(job, stepped, config, ranks, len(job.val))
-    progress.history[-1] |= final
+    state.history[-1] |= final
     log(n_steps, final)
     logger.info("%s: %s", job.name, "  ".join(f"{k} {v:.4f}" for k, v in final.items()))
-    return Outcome(progress.history, final, speed.overall())
+    return Outcome(state.history, final, speed.overall())
 
 
 def _step(
     job: Job,
     model: nn.Module,
     steps: Iterator[list[Batch]],
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    guard: StepGuard,
-    step: int,
+    state: State,
     config: TrainConfig,
     ranks: Ranks,
     speed: Throughput,
 ) -> dict[str, float]:
     """Set the rate, take this rank's share of the step's micro-batches, update."""
     started = time.perf_counter()
-    for group in optimizer.param_groups:
+    step = state.step
+    for group in state.optimizer.param_groups:
         group["lr"] = learning_rate(group["peak_lr"], step, job.train.n_steps, config.optim)
     lr = learning_rate(config.optim.lr, step, job.train.n_steps, config.optim)
     batches = next(steps)
-    means = train_step(model, batches, job.loss_fn, optimizer, scaler, guard, config, ranks, step)
+    means = train_step(model, batches, job.loss_fn, state, config, ranks)
     tokens = sum(batch.tokens for batch in batches) * ranks.size  # ranks have equal shares
     speed.add(tokens, time.perf_counter() - started)
     return {f"train/{name}": value for name, value in means.items()} | {"lr": lr}
@@ -146,7 +152,7 @@ def _validate(
 
 def _report(
     job: Job,
-    progress: Progress,
+    state: State,
     row: dict[str, float],
     n_steps: int,
     speed: Throughput,
@@ -154,15 +160,15 @@ def _report(
     log: Callable[[int, Mapping[str, float]], None],
 ) -> None:
     """Add a row to the curve, send it, and print the progress line."""
-    progress.history.append({"step": progress.step, **row})
+    state.history.append({"step": state.step, **row})
     now = speed.read() | {"memory_mb": memory_mb}
-    log(progress.step, row | {f"train/{name}": value for name, value in now.items()})
+    log(state.step, row | {f"train/{name}": value for name, value in now.items()})
     per_step_s = speed.busy_s / max(1, speed.steps)
-    left_s = (n_steps - progress.step) * per_step_s
+    left_s = (n_steps - state.step) * per_step_s
     val = f"  val {row['val/loss']:.4f}" if "val/loss" in row else ""
     logger.info(
         "%s  step %d/%d  loss %.4f%s  lr %.2e  %d tokens/s  mfu %.0f%%  %.2f GB  %s left",
-        *(job.name, progress.step, n_steps, row["train/loss"], val, row["lr"]),
+        *(job.name, state.step, n_steps, row["train/loss"], val, row["lr"]),
         *(now["tokens_per_s"], 100 * now["mfu"], memory_mb / 1000, clock(left_s)),
     )
 

@@ -27,6 +27,11 @@ def is_hidden(name: str, parameter: nn.Parameter) -> bool:
     return parameter.dim() == 2 and ".blocks." in f".{name}"
 
 
+def parts(optimizer: torch.optim.Optimizer) -> list[torch.optim.Optimizer]:
+    """The optimizers that hold the state, parameter by parameter."""
+    return [optimizer.muon, optimizer.adamw] if isinstance(optimizer, MuonAdamW) else [optimizer]
+
+
 def build_adamw(parameters: list[nn.Parameter], config: OptimConfig) -> torch.optim.AdamW:
     """AdamW (Loshchilov & Hutter 2019); matrices decay, norms and biases don't."""
     groups = [

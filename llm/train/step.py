@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from llm.config.train import TrainConfig
 from llm.data.batch import Batch
 from llm.train.distributed import Ranks
-from llm.train.guard import StepGuard
 from llm.train.precision import autocast
+from llm.train.state import State
 from llm.train.watch import is_due, layer_norms
 
 # Sums over the units of a micro-batch, by name; "loss", and "penalty" where there is one, carry
@@ -22,12 +22,9 @@ def train_step(
     model: nn.Module,
     micro_batches: Sequence[Batch],
     loss_fn: LossFn,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    guard: StepGuard,
+    state: State,
     config: TrainConfig,
     ranks: Ranks,
-    step: int,
 ) -> dict[str, float]:
     """Update the weights once; returns means over the step's units, and the gradient norm before
     clipping, by layer as well when that is due.
@@ -36,6 +33,7 @@ def train_step(
     random (dropout) depends on the seed, the step and the micro-batch alone. The weights stay
     as they are when the guard does not accept the step, or raises TrainingError.
     """
+    optimizer, scaler, guard, step = state.optimizer, state.scaler, state.guard, state.step
     own_units = torch.tensor(float(sum(batch.units for batch in micro_batches)))
     units = ranks.sum(own_units.to(ranks.device)).item()
     sums: list[dict[str, Tensor]] = []

@@ -14,7 +14,7 @@ from llm.config.paths import Paths
 from llm.config.tokenizer import TokenizeConfig, TokenizerConfig
 from llm.config.train import LaunchConfig, PretrainConfig
 from llm.data.conversations import Conversation, write_conversations
-from llm.errors import ConfigError
+from llm.errors import CheckpointError, ConfigError
 from llm.files import read_json
 from llm.model.folder import load_language_model
 from llm.stages import pretrain, sft, tokenize, tokenizer
@@ -89,6 +89,7 @@ def test_shards_of_another_tokenizer_are_refused(paths: Paths, tmp_path: Path) -
 def test_packed_documents_train_with_and_without_a_mask(paths: Paths) -> None:
     make_shards(paths, "")
     packed = run(paths, shape(), pretraining())
+    shutil.rmtree(context("pretrain", paths).work)
     masked = run(paths, shape(), pretraining(document_mask=True))
     whole = run(paths, shape(), pretraining(packing="best_fit"))
     both = run(paths, shape(), pretraining(packing="best_fit", document_mask=True))
@@ -96,6 +97,22 @@ def test_packed_documents_train_with_and_without_a_mask(paths: Paths) -> None:
     assert len(set(losses)) == 4
     for metrics in (packed, masked, whole, both):
         assert 0 < metrics["val/loss"] < math.log(320) + 0.5
+
+
+def test_a_resumed_run_refuses_other_data_and_another_tokenizer(paths: Paths) -> None:
+    make_shards(paths, "")
+    run(paths, shape(), pretraining())  # its last checkpoint stays: only a process removes it
+    more = TokenizeConfig(val_frac=0.1, shard_tokens=10_000)
+    tokenize.run(context("tokenize", paths), tokenize=more)
+    with pytest.raises(
+        CheckpointError, match=r"is of another run: data is '\w+', was '\w+'; delete"
+    ):
+        run(paths, shape(), pretraining())
+    other = TokenizerConfig.model_validate(TOKENIZER | {"vocab_size": 330})
+    tokenizer.run(context("tokenizer", paths), tokenizer=other)
+    tokenize.run(context("tokenize", paths), tokenize=more)
+    with pytest.raises(CheckpointError, match=r"tokenizer is '\w+', was '\w+'; delete"):
+        run(paths, shape(), pretraining())
 
 
 def test_sft_starts_from_a_published_folder(paths: Paths, tmp_path: Path) -> None:

@@ -70,9 +70,10 @@ def train_poisoned(work: Path, bad_steps: dict[int, float], steps: int = 20, **o
 def test_a_nan_in_a_gradient_stops_before_the_update(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"gradient norm=nan is not finite; lower optim.lr"):
         train_poisoned(tmp_path, {6: float("nan")})
-    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    assert state["step"] == 4  # the last good one
-    assert all(value.isfinite().all() for value in state["model"].values())
+    newest = max(tmp_path.glob("step-*"))
+    assert newest.name == "step-000000004"  # the last good one
+    tensors = torch.load(newest / "tensors.pt", weights_only=True)
+    assert all(value.isfinite().all() for value in tensors.values())
 
 
 def test_or_skips_the_step_and_counts_it(tmp_path: Path, caplog) -> None:

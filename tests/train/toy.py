@@ -2,12 +2,12 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 
-from llm.config.train import OptimConfig, TrainConfig
+from llm.config.train import CheckpointConfig, OptimConfig, TrainConfig
 from llm.data.batch import Batch
 from llm.model.flops import flops_per_token
 from llm.model.transformer import LanguageModel, initialise
@@ -41,6 +41,7 @@ OPTIM = {
     "skip_sigma": 0.0,
     "skip_window": 10,
 }
+CHECKPOINT = {"steps": 4, "minutes": 0.0, "keep_last": 2, "keep_best": 0, "result": "last"}
 
 
 class Patterns:
@@ -72,7 +73,7 @@ def config(**changes) -> TrainConfig:
         "micro_batch_size": 4,
         "eval_interval": 5,
         "eval_batches": 2,
-        "checkpoint_interval": 4,
+        "checkpoint": CheckpointConfig.model_validate(CHECKPOINT | changes.pop("checkpoint", {})),
         "log_interval": 1,
         "grad_norm_interval": 0,
         "profile": {"first_step": 1, "n_steps": 0},
@@ -88,12 +89,15 @@ def run(
     log=lambda step, metrics: None,
     loss_fn: LossFn = next_token_loss,
     keep: Callable[[Path], None] = lambda path: None,
+    identity: Mapping[str, str] | None = None,
     **parts,
 ) -> tuple[LanguageModel, Outcome]:
     model = LanguageModel(SHAPE.model_copy(update=parts), VOCAB)
     initialise(model, 1)
     val = [Patterns(1, 4, 4).micro_batch(1000 + i, 0) for i in range(3)]
-    job = Job("toy", model, loss_fn, batches, val, flops_per_token(model, 16), keep=keep)
+    flops = flops_per_token(model, 16)
+    made_of = identity or {}
+    job = Job("toy", model, loss_fn, batches, val, flops, keep=keep, identity=made_of)
     with ranks(settings.device) as own:
         return model, train(job, settings, own, work, log)
 

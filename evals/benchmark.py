@@ -2,10 +2,12 @@
 
 Reads    paths.models/{base,sft,dpo}                   Hugging Face folders
          paths.data/decontaminate/heldout/*.parquet    documents no model was trained on
+         paths.data/decontaminate/contamination.parquet, kept   those whose text was trained on
          paths.data/instructions/test.jsonl            questions about them
 Writes   paths.data/benchmark/{base,sft,dpo}.json      scores, and every item's prompt, reference,
          answer and verdict
-Metrics  benchmark.json   per model and task: the score (named after its metric), its stderr, n;
+Metrics  benchmark.json   per model and task: the score (named after its metric), its stderr, n,
+         and under `clean` the same of the items that share no n-gram with training text;
          per model: exact_match, the mean over the exact-match tasks, and its stderr; for sft and
          dpo: over_base, the paired gain in exact_match over base, and its stderr
 
@@ -16,6 +18,7 @@ special token of the chat format, and giving it those would only lower its score
 """
 
 import logging
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
 
 from evals.adapter import EngineLM
+from evals.clean import CleanDocuments
 from evals.significance import (
     mean_of_means,
     mean_stderr,
@@ -42,7 +46,7 @@ CHAT_MODELS = ("sft", "dpo")
 SCORE_NAMES = {"bits_per_byte": "bpb"}  # lm-eval's metric -> ours, where they differ
 LN2 = 0.6931471805599453
 
-Score = dict[str, Any]  # version, metric, score, stderr, n, samples
+Score = dict[str, Any]  # version, metric, score, stderr, n, clean (score, stderr, n), samples
 
 logger = logging.getLogger(__name__)
 
@@ -51,11 +55,13 @@ def run(ctx: Context, *, benchmark: BenchmarkConfig) -> dict[str, Any]:
     """Score every model on every task; returns the metrics."""
     logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns about its own defaults
     tasks = load_tasks(ctx, benchmark)
+    clean = CleanDocuments(ctx.paths.stage("decontaminate"))
     results: dict[str, dict[str, Score]] = {}
     with write_dir(ctx.out) as out:
         for name in MODELS:
             engine = Engine.load(ctx.paths.model(name), device=benchmark.device)
-            results[name] = score_model(engine, tasks, benchmark, chat=name in CHAT_MODELS)
+            chat = name in CHAT_MODELS
+            results[name] = with_clean(score_model(engine, tasks, benchmark, chat=chat), clean)
             write_json(out / f"{name}.json", {"model": name, "tasks": results[name]})
             logger.info("%s: %s", name, _summary(results[name]))
     return metrics(results)
@@ -118,6 +124,7 @@ def metrics(results: dict[str, dict[str, Score]]) -> dict[str, Any]:
                 score["metric"]: score["score"],
                 "stderr": score["stderr"],
                 "n": score["n"],
+                "clean": _clean_metrics(score),
             }
             for task, score in scores.items()
         }
@@ -156,23 +163,44 @@ def _score(task: ConfigurableTask, samples: list[dict[str, Any]]) -> Score:
     """A task's score, its standard error and its items, from lm-eval's samples."""
     samples = sorted(samples, key=lambda sample: sample["doc_id"])
     (metric,) = samples[0]["metrics"]
-    values = [sample[metric] for sample in samples]
     if metric == "bits_per_byte":
-        nats, sizes = zip(*values, strict=True)
-        score, stderr = ratio_stderr([-value / LN2 for value in nats], sizes)
         rows = [_document_row(sample, sample[metric]) for sample in samples]
     else:
-        score, stderr = mean_stderr(values)
         show = _question_row if _is_question(task) else _choice_row
         rows = [show(task, sample) | {"correct": bool(sample[metric])} for sample in samples]
-    return {
-        "version": task.VERSION,
-        "metric": SCORE_NAMES.get(metric, metric),
-        "score": _round(score),
-        "stderr": _round(stderr),
-        "n": len(samples),
-        "samples": rows,
+    documents = [sample["doc"].get("document", "") for sample in samples]
+    rows = [row | {"document": name} for row, name in zip(rows, documents, strict=True)]
+    return {"version": task.VERSION, "metric": SCORE_NAMES.get(metric, metric), **_mean(rows)} | {
+        "samples": rows
     }
+
+
+def with_clean(scores: dict[str, Score], clean: Container[str]) -> dict[str, Score]:
+    """The scores, and those of the items whose document is clean; each item says whether it is."""
+    found = {}
+    for task, score in scores.items():
+        rows = [row | {"clean": row["document"] in clean} for row in score["samples"]]
+        found[task] = score | {
+            "clean": _mean([row for row in rows if row["clean"]]),
+            "samples": rows,
+        }
+    return found
+
+
+def _mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Score, standard error and number of items; of no item the number alone."""
+    if not rows:
+        return {"n": 0}
+    if "bits" in rows[0]:
+        score, stderr = ratio_stderr([row["bits"] for row in rows], [row["bytes"] for row in rows])
+    else:
+        score, stderr = mean_stderr([float(row["correct"]) for row in rows])
+    return {"score": _round(score), "stderr": _round(stderr), "n": len(rows)}
+
+
+def _clean_metrics(score: Score) -> dict[str, Any]:
+    clean = dict(score["clean"])
+    return {score["metric"]: clean.pop("score"), **clean} if clean["n"] else clean
 
 
 def _document_row(sample: dict[str, Any], value: tuple[float, int]) -> dict[str, Any]:

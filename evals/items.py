@@ -1,8 +1,9 @@
 """Items of our lm-eval tasks, made from held-out data; the YAML files in evals/tasks name these.
 
 Each builder gets the benchmark's values as keywords (lm-eval's task metadata) and returns
-one split, `test`. Items and distractors are drawn by hash, so that adding a document
-changes few items, and are the same for every model.
+one split, `test`. An item's `document` is the id or url of the held-out document that it is
+made of. Items and distractors are drawn by hash, so that adding a document changes few
+items, and are the same for every model.
 """
 
 import json
@@ -38,6 +39,7 @@ def summary_choice(*, heldout: str, limit: int, seed: int, **metadata: Any) -> d
     rows = [
         {
             "id": entry.id,
+            "document": entry.id,
             "question": f"{entry.heading}\n\n",
             "choices": [option.summary for option in options],
             "answer": options.index(entry),
@@ -56,6 +58,7 @@ def name_choice(*, heldout: str, limit: int, seed: int, **metadata: Any) -> dict
     rows = [
         {
             "id": entry.id,
+            "document": entry.id,
             "summary": entry.summary,
             "choices": [f"{option.heading}\n\n" for option in options],
             "answer": options.index(entry),
@@ -68,7 +71,7 @@ def name_choice(*, heldout: str, limit: int, seed: int, **metadata: Any) -> dict
 def documents(*, heldout: str, limit: int, seed: int, **metadata: Any) -> dict[str, Dataset]:
     """Whole held-out documents, for bits per byte."""
     table = pq.read_table(heldout, columns=["id", "text"])
-    rows = [row for row in table.to_pylist() if row["text"]]
+    rows = [row | {"document": row["id"]} for row in table.to_pylist() if row["text"]]
     return {"test": Dataset.from_list(_draw(rows, limit, seed))}
 
 
@@ -79,6 +82,7 @@ def instructions(
     rows = [
         {
             "id": item.id,
+            "document": item.source,
             "kind": kind,
             "question": item.prompt[-1]["content"],
             "answer": item.reference,

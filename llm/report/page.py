@@ -57,6 +57,7 @@ def page_values(facts: Facts, *, title: str, samples_per_kind: int) -> dict[str,
         "loss_note": _loss_note(facts),
         "score_note": _score_note(facts),
         "score_rows": _score_rows(facts),
+        "clean_note": _clean_note(facts),
         "judge_name": JUDGES[facts.verdicts[0]["judge"]],
         "judge_rows": _judge_rows(facts),
         "samples": samples(facts, samples_per_kind),
@@ -190,19 +191,33 @@ def _score_note(facts: Facts) -> str:
 
 
 def _score_rows(facts: Facts) -> list[dict[str, Any]]:
-    return [
-        {
-            "task": task,
-            "metric": entry["metric"],
-            "n": entry["n"],
-            "cells": [
-                f"{facts.benchmark[model][task]['score']:.3f} ± "
-                f"{facts.benchmark[model][task]['stderr']:.3f}"
-                for model in MODELS
-            ],
-        }
-        for task, entry in facts.benchmark["base"].items()
+    """A row per task; below it, where they are fewer, one of its clean items."""
+    rows = []
+    for task, entry in facts.benchmark["base"].items():
+        scored = [facts.benchmark[model][task] for model in MODELS]
+        rows.append(_score_row(task, entry["metric"], scored))
+        clean = [score["clean"] for score in scored]
+        if clean[0]["n"] != entry["n"]:
+            rows.append(_score_row(f"{task}, clean", entry["metric"], clean))
+    return rows
+
+
+def _score_row(task: str, metric: str, scored: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    cells = [
+        f"{score['score']:.3f} ± {score['stderr']:.3f}" if score["n"] else "none"
+        for score in scored
     ]
+    return {"task": task, "metric": metric, "n": scored[0]["n"], "cells": cells}
+
+
+def _clean_note(facts: Facts) -> str:
+    """How many items are clean."""
+    tasks = facts.benchmark["base"].values()
+    items, clean = sum(task["n"] for task in tasks), sum(task["clean"]["n"] for task in tasks)
+    return (
+        f"{count(clean)} of {count(items)} items are clean: the document they are made of shares no "
+        "n-gram with text that was trained on."
+    )
 
 
 def _judge_rows(facts: Facts) -> list[dict[str, str]]:

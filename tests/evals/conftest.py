@@ -15,6 +15,7 @@ import torch
 
 from llm.config.paths import Paths
 from llm.config.tokenizer import TokenizerConfig
+from llm.corpus.documents import text_schema, write_rows
 from llm.files import write_jsonl
 from llm.inference.engine import Engine
 from llm.model.folder import load_language_model, reward_from_language, save_model
@@ -43,6 +44,7 @@ def documents() -> list[dict[str, str]]:
             {
                 "id": f"{i:02d}",
                 "source": "docs",
+                "url": f"python:{name}",
                 "text": f"{name}({noun}, limit={i})\n\n{doc}",
                 "meta": json.dumps(meta),
             }
@@ -55,7 +57,7 @@ def conversations(kind: str) -> list[dict[str, Any]]:
         {
             "id": f"{kind}-{row['id']}",
             "kind": kind,
-            "source": "docs",
+            "source": row["url"],
             "messages": [
                 {"role": "user", "content": f"{kind} of {row['text'].partition('(')[0]}?"},
                 {"role": "assistant", "content": row["text"].partition("(")[0]},
@@ -130,10 +132,21 @@ def world(tmp_path: Path, models: Path) -> Paths:
     heldout = paths.stage("decontaminate") / "heldout"
     heldout.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(documents()), heldout / "00000.parquet")
+    write_contamination(paths, [])
     rows = [row for kind in KINDS for row in conversations(kind)]
     write_jsonl(paths.stage("instructions") / "test.jsonl", rows)
     write_jsonl(paths.stage("preferences") / "test.jsonl", pairs())
     return paths
+
+
+def write_contamination(paths: Paths, hits: list[tuple[str, str]]) -> None:
+    """Hits of (training document, held-out document); of those "trained" alone is trained on."""
+    folder = paths.stage("decontaminate")
+    rows = [{"document_id": one, "item_id": other, "ngram": "a b c"} for one, other in hits]
+    write_rows(
+        folder / "contamination.parquet", rows, text_schema("document_id", "item_id", "ngram")
+    )
+    write_rows(folder / "kept" / "00000.parquet", [{"id": "trained"}], text_schema("id"))
 
 
 class Endpoint:

@@ -12,6 +12,7 @@ from llm.errors import ConfigError, EvaluationError
 from llm.files import fingerprint
 from llm.inference.engine import Engine
 from llm.process import Context
+from tests.evals.conftest import write_contamination
 
 CONFIG = BenchmarkConfig(
     tasks=["docs_summary_choice", "docs_name_choice", "docs_import", "docs_parameters", "docs_bpb"],
@@ -103,6 +104,7 @@ def test_the_gain_over_base_is_paired() -> None:
         rows = [{"correct": bool(value)} for value in correct]
         mean = sum(correct) / len(correct)
         task = {"metric": "exact_match", "score": mean, "stderr": 0.1, "n": 4, "samples": rows}
+        task["clean"] = {"n": 0}
         return {"docs_import": task}
 
     metrics = benchmark.metrics({"base": scores([0, 0, 0, 1]), "sft": scores([1, 1, 0, 1])})
@@ -111,6 +113,32 @@ def test_the_gain_over_base_is_paired() -> None:
     assert metrics["sft"]["over_base"]["stderr"] == pytest.approx(
         torch.tensor([1.0, 1.0, 0.0, 0.0]).std().item() / 2, abs=1e-6
     )
+
+
+def test_the_clean_subset_is_what_shares_nothing_with_training_text(world: Paths) -> None:
+    """A hit counts when its document was trained on, and was not dropped for it."""
+    everything = CONFIG.model_copy(update={"limit": 32})
+    drawn = [row["id"] for row in _documents(world)]
+    write_contamination(world, [("trained", drawn[3]), ("trained", drawn[9]), ("gone", drawn[5])])
+    metrics = run(context(world), benchmark=everything)
+    for model in MODELS:
+        tasks = json.loads((world.stage("benchmark") / f"{model}.json").read_text())["tasks"]
+        for name, task in tasks.items():
+            dirty = [row for row in task["samples"] if not row["clean"]]
+            assert sorted(row["id"][-2:] for row in dirty) == [drawn[3], drawn[9]]
+            assert task["clean"]["n"] == metrics[model][name]["clean"]["n"] == 30
+            assert metrics[model][name]["clean"][task["metric"]] == task["clean"]["score"]
+            if task["metric"] != "bpb":
+                right = sum(row["correct"] for row in task["samples"] if row["clean"])
+                assert task["clean"]["score"] == pytest.approx(right / 30, abs=1e-6)
+
+
+def test_a_task_of_no_clean_item_has_no_clean_score() -> None:
+    row = {"id": "a", "document": "elsewhere", "correct": True}
+    task = {"metric": "acc", "score": 1.0, "stderr": 0.0, "n": 1, "samples": [row]}
+    (scored,) = benchmark.with_clean({"t": task}, frozenset()).values()
+    assert scored["clean"] == {"n": 0}
+    assert benchmark.metrics({"base": {"t": scored}})["base"]["t"]["clean"] == {"n": 0}
 
 
 def _documents(world: Paths) -> list[dict[str, str]]:

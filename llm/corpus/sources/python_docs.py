@@ -144,19 +144,20 @@ def _documents(tree: ast.Module, file: PythonFile) -> Iterator[Row]:
         seen[qualname] = seen.get(qualname, 0) + 1
         again = f"~{seen[qualname]}" if seen[qualname] > 1 else ""
         url = f"python:{file.module}" + (f"#{qualname}" if qualname else "") + again
+        signature = _signature(node)
         yield {
             "id": document_id(file.source, url),
             "source": file.source,
             "url": url,
             "mime": "text/plain",
-            "content": f"{_heading(node, file.module, qualname)}\n\n{doc}",
+            "content": f"{_heading(node, file.module, qualname, signature)}\n\n{doc}",
             "meta": dump_meta(
                 {
                     "kind": _kind(node, names),
                     "module": file.module,
                     "qualname": qualname,
                     "top": f"{file.module}:{names[0] if names else ''}",
-                    "signature": _signature(node),
+                    "signature": signature,
                     "doc": doc,
                 }
             ),
@@ -202,13 +203,13 @@ def _kind(node: Documented, names: tuple[str, ...]) -> str:
     return "method" if len(names) > 1 else "function"
 
 
-def _heading(node: Documented, module: str, qualname: str) -> str:
+def _heading(node: Documented, module: str, qualname: str, signature: str) -> str:
     if isinstance(node, ast.Module):
         return f"module {module}"
     if isinstance(node, ast.ClassDef):
         bases = ", ".join(ast.unparse(base) for base in node.bases)
         return f"class {module}.{qualname}" + (f"({bases})" if bases else "")
-    return f"{module}.{qualname}{_signature(node)}"
+    return f"{module}.{qualname}{signature}"
 
 
 def _signature(node: Documented) -> str:

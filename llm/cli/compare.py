@@ -1,9 +1,9 @@
-"""`llm compare`: params and metrics of runs side by side, wherever the runs are kept."""
+"""`llm compare`: params, metrics and learning curves of runs side by side, wherever they are kept."""
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -11,16 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from llm.cli.found import Curves, Found, curves_beside, find_results
+from llm.cli.plot import plot
 from llm.cli.terminal import terminal
-from llm.config.base import read_yaml, value_at
-from llm.config.params import PARAMS
-from llm.errors import ConfigError, TrackingError
-from llm.git import succeeds
+from llm.errors import ConfigError
 
-if TYPE_CHECKING:
-    from mlflow.entities import Run
-
-OF_THE_STAGE = ("system/", "timings/")  # of a stage's own run in MLflow: no result
 VALUE_WIDTH = 40
 
 Runs = Annotated[
@@ -37,8 +32,11 @@ def compare(
     runs: Runs,
     everything: Annotated[bool, typer.Option("--all", "-a", help="What is equal as well.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write a page with all curves.", metavar="FILE")
+    ] = None,
 ) -> None:
-    """Show in which params runs differ, and every metric beside the first run's."""
+    """Show in which params runs differ, every metric beside the first run's, and the learning curves."""
     if len(runs) < 2:
         raise ConfigError("llm compare needs two runs or more; `.` is this checkout")
     found = {name: find_results(name) for name in runs}
@@ -52,98 +50,38 @@ def compare(
     _print(console, "param", list(found), cells, "the params are equal")
     figures = {key: _beside_first(values) for key, values in metrics.items()}
     _print(console, "metric", list(found), figures, "the metrics are equal, or there are none")
+    curves = curves_beside(found)
+    if html is not None:
+        _write_page(html, found, params, metrics, curves)
+        console.print(f"wrote {html}")
+        return
+    for title, lines in _headline(curves).items():
+        console.print(plot(title, lines))
 
 
-class Found(NamedTuple):
-    """The results of one run."""
-
-    params: Mapping[str, str]
-    metrics: Mapping[str, float]
-    is_part: bool = False  # of a single stage: what it lacks, the others have for themselves
-
-
-def find_results(name: str) -> Found:
-    """The results of whatever goes by the name; ConfigError says where it was looked for."""
-    from llm.tracking.results import files_at, files_of, read_results
-
-    if name == ".":
-        return Found(*read_results(files_of(Path.cwd())))
-    for revision in (name, f"run/{name}"):
-        if succeeds(Path.cwd(), "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"):
-            return Found(*read_results(files_at(Path.cwd(), revision)))
-    missing = []
-    for find in (_version_results, _run_results):
-        try:
-            return find(name)
-        except (ConfigError, TrackingError) as error:
-            missing.append(str(error))
-    raise ConfigError(
-        f"nothing goes by the name {name!r}: no branch, no commit; {'; '.join(missing)}"
-    )
+def _headline(curves: Curves) -> Curves:
+    """One per stage: of those that most runs have the first, a loss on held-out data before others."""
+    best: dict[str, str] = {}
+    for title, lines in curves.items():
+        stage = title.partition(":")[0]
+        if stage not in best or len(lines) > len(curves[best[stage]]):
+            best[stage] = title
+    return {title: curves[title] for title in best.values()}
 
 
-def _version_results(name: str) -> Found:
-    """What stage `register` has kept with a version."""
-    from llm.registry.versions import LOCK_FILE, PARAMS_FILE
-    from llm.tracking.results import read_results
+def _write_page(
+    path: Path,
+    found: Mapping[str, Found],
+    params: Mapping[str, list[Any]],
+    metrics: Mapping[str, list[Any]],
+    curves: Curves,
+) -> None:
+    from llm.files import write_text
+    from llm.report.comparison import render_comparison
 
-    registry = _registry()
-    model = value_at(read_yaml(PARAMS), "register.name") or "llm"
-    version = registry.find(name, model)
-    kept = {"params.yaml": PARAMS_FILE, "dvc.lock": LOCK_FILE}
-
-    def read(path: str) -> str | None:
-        try:
-            file = registry.files(version, kept.get(path, f"metrics/{Path(path).name}"))
-        except TrackingError:
-            return None  # `register` itself has no metrics yet when the version is kept
-        return file.read_text(encoding="utf-8")
-
-    results = read_results(read)
-    if not results.params:
-        raise TrackingError(f"{version.uri} keeps no params.yaml")
-    return Found(*results)
-
-
-def _run_results(name: str) -> Found:
-    """A run in MLflow: a pipeline's, or a stage's under the pipeline's names."""
-    run = _find_run(name)
-    stage = run.data.tags.get("stage")
-    prefix = f"{stage}/" if stage else ""
-    metrics = {
-        f"{prefix}{key}": value
-        for key, value in run.data.metrics.items()
-        if not key.startswith(OF_THE_STAGE)
-    }
-    return Found(run.data.params, metrics, is_part=stage is not None)
-
-
-def _find_run(name: str) -> "Run":
-    """By id, or the latest with the name."""
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from llm.tracking.runs import EXPERIMENT
-
-    client = _registry().client
-    try:
-        experiment = client.get_experiment_by_name(EXPERIMENT)
-        ids = [experiment.experiment_id] if experiment else []
-        quoted = name.replace("'", "")
-        for query in (f"attributes.run_id = '{quoted}'", f"attributes.run_name = '{quoted}'"):
-            runs = client.search_runs(ids, query, order_by=["start_time DESC"], max_results=1)
-            if ids and runs:
-                return runs[0]
-    except (MlflowException, SQLAlchemyError) as error:
-        raise TrackingError(f"MLflow does not answer: {error}") from error
-    raise ConfigError("no run in MLflow")
-
-
-def _registry() -> Any:
-    from llm.registry.versions import Registry, tracking_uri_of
-
-    work = value_at(read_yaml(PARAMS), "paths.work") or ".llm"
-    return Registry(tracking_uri_of(Path(work)))
+    figures = {key: _beside_first(values) for key, values in metrics.items()}
+    cells = {key: [value or "" for value in values] for key, values in params.items()}
+    write_text(path, render_comparison(list(found), cells, figures, curves))
 
 
 def _rows(

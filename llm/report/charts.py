@@ -18,6 +18,7 @@ Row = Mapping[str, Any]
 
 WIDTH, CURVE_WIDTH = 205, 170  # of the plotting area, px; labels come on top
 MOST_POINTS = 200  # of one line
+MOST_COLUMNS = 60  # of one heat map
 INK = "currentColor"
 GRID = "#88888840"
 PALETTE = {
@@ -58,6 +59,25 @@ def curve_chart(rows: Sequence[Row], y_title: str, alt_text: str) -> str:
     return to_svg(alt.layer(lines, points, width=CURVE_WIDTH, height=150), alt_text)
 
 
+def heat_chart(rows: Sequence[Row], alt_text: str) -> str:
+    """A cell per `layer` and `step`, coloured by the logarithm of its `norm`."""
+    steps = sorted({row["step"] for row in rows})
+    stride = -(-len(steps) // MOST_COLUMNS)
+    kept = set(steps[::-stride])  # the last one always
+    layers = list(dict.fromkeys(row["layer"] for row in rows))
+    chart = alt.Chart(alt.Data(values=[dict(row) for row in rows if row["step"] in kept]))
+    marks = chart.mark_rect().encode(
+        x=alt.X("step:O", title="step", axis=_sparse_ticks(sorted(kept))),
+        y=alt.Y("layer:N", title=None, sort=layers),
+        color=alt.Color(
+            "norm:Q",
+            scale=alt.Scale(type="log", scheme="viridis"),
+            legend=alt.Legend(title=None, orient="top", gradientLength=WIDTH, format="~g"),
+        ),
+    )
+    return to_svg(marks.properties(width=WIDTH, height=max(80, 18 * len(layers))), alt_text)
+
+
 def score_chart(rows: Sequence[Row], x_title: str, alt_text: str) -> str:
     """Per `task` and `model` a point at `score` with its interval `low` to `high`."""
     chart = alt.Chart(alt.Data(values=[dict(row) for row in rows]))
@@ -91,6 +111,12 @@ def thin(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def _colour(field: str, names: Sequence[str]) -> alt.Color:
     scale = alt.Scale(domain=list(names), range=[PALETTE[name] for name in names])
     return alt.Color(f"{field}:N", scale=scale, legend=alt.Legend(title=None, orient="top"))
+
+
+def _sparse_ticks(steps: Sequence[float]) -> alt.Axis:
+    """An axis that names at most four of the steps."""
+    stride = -(-len(steps) // 4)
+    return alt.Axis(values=list(steps[::-stride]), format=",d", labelAngle=0)
 
 
 def ticks() -> alt.Axis:

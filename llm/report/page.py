@@ -24,6 +24,7 @@ from llm.report.facts import (
     scores,
     series,
 )
+from llm.report.learning import norm_charts, written
 from llm.report.lineage import lineage_picture
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -61,6 +62,7 @@ def page_values(facts: Facts, *, title: str, samples_per_kind: int) -> dict[str,
         "judge_name": JUDGES[facts.verdicts[0]["judge"]],
         "judge_rows": _judge_rows(facts),
         "samples": samples(facts, samples_per_kind),
+        "written": written(facts.paths),
         "timings": [_timing(stage, facts.timings[stage]) for stage in STAGES],
     }
 
@@ -70,6 +72,7 @@ def render_page(facts: Facts, values: Mapping[str, Any]) -> str:
     pictures = {
         "funnel_svg": Markup(_funnel_chart(values["funnel"])),
         "curves": [_curve(stage, facts.curves[stage]) for stage in TRAINED],
+        "norm_charts": norm_charts(facts.curves),
         "score_charts": _score_charts(facts),
         "lineage_svg": Markup(lineage_picture(values["lineage"], facts.metrics)),
     }
@@ -310,6 +313,11 @@ def _score_charts(facts: Facts) -> list[dict[str, Any]]:
 def _point(row: Mapping[str, Any]) -> dict[str, Any]:
     point = {key: row[key] for key in ("model", "score", "low", "high")}
     return point | {"task": row["task"].removeprefix("docs_").replace("_", " ")}
+
+
+def page_template(name: str):
+    """A page that extends page.html."""
+    return _template(name, autoescape=True)
 
 
 def _template(name: str, *, autoescape: bool):

@@ -2,6 +2,7 @@
 
 Reads    metrics/*.json, timings/*.json      of every stage from gather to judge
          plots/{pretrain,sft,reward,dpo}.csv the loss curves
+         plots/{pretrain,sft,dpo}.samples.jsonl  what the models wrote while they learnt
          data/benchmark, data/judge          scores, verdicts and samples
          data/decontaminate/heldout          first lines that the base model continues
          models/base                         to continue them

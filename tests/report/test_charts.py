@@ -65,3 +65,14 @@ def test_a_chart_is_one_named_picture_in_the_pages_colours(draw) -> None:
     width = float(re.search(r'viewBox="0 0 ([\d.]+)', svg)[1])  # pyright: ignore
     assert width <= 345  # of a phone
     assert svg == draw('losses "fall" & end')
+
+
+def test_a_heat_map_has_every_layer_and_few_columns_the_last_among_them() -> None:
+    rows = [
+        {"step": step, "layer": layer, "norm": 1.0 / step}
+        for step in range(1, 201)
+        for layer in ("embed", "block_00", "head")
+    ]
+    svg = charts.heat_chart(rows, "norms")
+    assert {"embed", "block_00", "head", "200"} <= set(texts(svg))
+    assert svg.count('aria-roledescription="rect"') == 3 * 50

@@ -152,7 +152,15 @@ def write_run(paths: Paths) -> None:
         ("reward", 90, 0.69, 0.3),
         ("dpo", 90, 0.69, 0.55),
     ):
-        write_csv(paths.plot(stage), curve(steps, start, end))
+        write_csv(paths.plot(stage), curve(steps, start, end, norms=stage == "pretrain"))
+    for stage in ("pretrain", "sft", "dpo"):
+        prompts = ("numpy.", "A <b> &") if stage == "pretrain" else ("Which?",)
+        rows = [
+            {"step": step, "prompt": prompt, "text": f"text of {stage} at {step} <script>"}
+            for step in range(100, 1300, 100)
+            for prompt in prompts
+        ]
+        write_jsonl(paths.samples(stage), rows if stage != "dpo" else [])
     for index, model in enumerate(MODELS):
         tasks = {name: task(name, index) for name in TASKS}
         write_json(paths.stage("benchmark") / f"{model}.json", {"model": model, "tasks": tasks})
@@ -168,13 +176,16 @@ def write_run(paths: Paths) -> None:
     pq.write_table(pa.Table.from_pylist(heldout), folder / "00000.parquet")
 
 
-def curve(steps: int, start: float, end: float) -> list[dict[str, float]]:
+def curve(steps: int, start: float, end: float, *, norms: bool) -> list[dict[str, float]]:
     noise, rows = random.Random(0), []
     for step in range(10, steps + 1, 10):
         loss = end + (start - end) * math.exp(-4 * step / steps)
         row = {"step": step, "train/loss": loss + noise.gauss(0, 0.04), "lr": 1e-3}
         if step % 100 == 0 or step == steps:
             row["val/loss"] = loss + 0.03
+        if norms and step % 20 == 0:
+            layers = ("embed", "block_00", "block_01", "norm")
+            row |= {f"train/grad_norm/{layer}": loss / (n + 1) for n, layer in enumerate(layers)}
         rows.append(row)
     return rows
 
@@ -259,7 +270,7 @@ def test_the_page_asks_for_nothing_else(text: str) -> None:
 def test_every_picture_names_itself_with_its_figures(text: str) -> None:
     pictures = [attrs for tag, attrs in Page(text).tags if tag == "svg"]
     labels = [attrs["aria-label"] or "" for attrs in pictures]
-    assert len(pictures) == 8  # the funnel, four curves, three kinds of score
+    assert len(pictures) == 9  # the funnel, four curves, norms, three kinds of score
     assert all(attrs["role"] == "img" for attrs in pictures)
     assert "47,820 (52 %)" in labels[0]
     assert any("docs_import dpo 0.950" in label for label in labels)
@@ -295,6 +306,15 @@ def test_what_a_document_or_a_model_says_is_shown_not_run(text: str) -> None:
     assert "<script>" not in text
     assert "&lt;script&gt;alert(1)" in text
     assert "A model &lt;from&gt; nothing" in text
+
+
+def test_the_page_shows_how_the_models_learnt(text: str) -> None:
+    assert "Gradient norms of pretrain by layer over the steps: 4 layers, " in text
+    for step in (100, 400, 700, 900, 1200):  # five of twelve
+        assert text.count(f"text of pretrain at {step} &lt;script&gt;") == 2
+        assert text.count(f"text of sft at {step} &lt;script&gt;") == 1
+    assert "text of pretrain at 200 " not in text
+    assert "<pre>A &lt;b&gt; &amp;</pre>" in text
 
 
 def test_the_headline_figures_are_the_stages(text: str) -> None:

@@ -75,4 +75,4 @@ def test_a_heat_map_has_every_layer_and_few_columns_the_last_among_them() -> Non
     ]
     svg = charts.heat_chart(rows, "norms")
     assert {"embed", "block_00", "head", "200"} <= set(texts(svg))
-    assert svg.count('aria-roledescription="rect"') == 3 * 50
+    assert svg.count('aria-roledescription="rect mark"') == 3 * 50

@@ -190,8 +190,19 @@ class ExtractConfig(Section):
     """Leading characters that language identification reads."""
 
 
+class BoilerplateConfig(Section):
+    """Lines or paragraphs that the kept documents share."""
+
+    unit: Literal["line", "paragraph"]
+    """Paragraphs are what empty lines separate."""
+    max_documents: NonNegativeInt
+    """A unit that more documents have is taken out of all of them; 0 leaves every one."""
+    min_words: PositiveInt
+    """A unit of fewer words is left."""
+
+
 class DedupConfig(Section):
-    """MinHash-LSH: two texts are candidates when all rows of some band agree."""
+    """Near duplicates by MinHash-LSH: texts of which all rows of some band agree."""
 
     shingle_words: PositiveInt
     """Word n-gram that is hashed (FineWeb: 5)."""
@@ -201,6 +212,12 @@ class DedupConfig(Section):
     """FineWeb: 8; the threshold is about (1/bands)^(1/rows_per_band)."""
     seed: NonNegativeInt
     """Of the hash functions."""
+    keep: Literal["first", "longest"]
+    """Which document of a cluster stays; of several longest, the first."""
+    boilerplate: BoilerplateConfig
+    """What is taken out of the documents that stay."""
+    memory_bytes: Annotated[int, Field(ge=1_000_000)]
+    """Of keys that a process sorts at a time; the rest waits on disk. Changes no result."""
 
 
 class DecontaminateConfig(Section):

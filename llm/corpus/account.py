@@ -29,7 +29,7 @@ LOSSES = {  # file to its rows: stage, source, rule, id, url, value
     "extract/failed.parquet": "SELECT 'extract', source, reason, id, NULL, NULL FROM read_parquet(?)",
     "filter/rejected/*.parquet": "SELECT 'filter', source, rule, id, NULL, value FROM read_parquet(?)",
     "dedup/clusters.parquet": "SELECT 'dedup', NULL, kind, id, NULL, kept_id FROM read_parquet(?) "
-    "WHERE id <> kept_id",
+    "WHERE id IS DISTINCT FROM kept_id",
     "decontaminate/heldout/*.parquet": "SELECT 'decontaminate', source, 'heldout', id, NULL, NULL "
     "FROM read_parquet(?)",
     "decontaminate/contamination.parquet": "SELECT 'decontaminate', NULL, 'contaminated', "

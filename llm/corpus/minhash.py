@@ -1,80 +1,77 @@
-"""Duplicates: equal texts by hash, similar ones by MinHash-LSH, and their clusters.
+"""MinHash-LSH: texts that share most of their shingles get an equal key in some band.
 
 Two texts are near duplicates when all rows of some band of their signatures agree
 (Broder 1997; Leskovec et al., Mining of Massive Datasets, 3.4). For texts that share a
-share s of their shingles that happens with probability 1 - (1 - s^rows)^bands. As in
-FineWeb, a collision is not verified further.
+share s of their shingles that happens with probability 1 - (1 - s^rows)^bands, which is
+steepest near the threshold (1/bands)^(1/rows). As in FineWeb, a collision is not verified.
 """
 
-import hashlib
-import re
-from collections.abc import Sequence
-
 import numpy as np
-import rensa
 
 from llm.config.corpus import DedupConfig
+from llm.corpus.words import BASE, Words, mix, powers
 
-WORD = re.compile(r"\w+")
-
-
-def words(text: str) -> list[str]:
-    """The words of a text, case folded; a text of none is one word, itself."""
-    return WORD.findall(text.casefold()) or [text]
+TEXTS = 128  # at a time: their shingles stay in the processor's cache
 
 
-def exact_hash(text_words: Sequence[str]) -> str:
-    """Equal for texts that differ only in case, punctuation and white space."""
-    return hashlib.sha1(" ".join(text_words).encode()).hexdigest()
+def threshold(config: DedupConfig) -> float:
+    """About the similarity (Jaccard, of shingles) from which on duplicates are found."""
+    return (1 / config.bands) ** (1 / config.rows_per_band)
 
 
-def shingles(text_words: Sequence[str], size: int) -> list[str]:
-    """The distinct word n-grams, sorted; a shorter text is one shingle."""
-    last = max(1, len(text_words) - size + 1)
-    return sorted({" ".join(text_words[i : i + size]) for i in range(last)})
+def probability(similarity: float, config: DedupConfig) -> float:
+    """That texts of this similarity (Jaccard, of shingles) are found to be duplicates."""
+    return 1 - (1 - similarity**config.rows_per_band) ** config.bands
 
 
-def band_keys(texts: Sequence[Sequence[str]], config: DedupConfig) -> np.ndarray:
-    """A 64-bit key per text and band, (texts, bands): equal keys are equal bands of signatures."""
-    rows = config.bands * config.rows_per_band
-    sets = [shingles(text, config.shingle_words) for text in texts]
-    minhash = rensa.RMinHash  # pyright: ignore[reportAttributeAccessIssue] (a compiled module)
-    digests = minhash.digests_from_token_sets(sets, rows, config.seed)
-    signatures = np.array(digests, np.uint32).reshape(-1, config.bands, config.rows_per_band)
-    return _hash_rows(signatures)
-
-
-def _hash_rows(values: np.ndarray) -> np.ndarray:
-    """FNV-1a over the last axis, on 32-bit words instead of bytes."""
-    keys = np.full(values.shape[:-1], 0xCBF29CE484222325, np.uint64)
-    for row in range(values.shape[-1]):
-        keys = (keys ^ values[..., row].astype(np.uint64)) * np.uint64(0x100000001B3)
-        keys ^= keys >> np.uint64(32)
+def band_keys(words: Words, config: DedupConfig) -> np.ndarray:
+    """A 64-bit key per band and text, (bands, texts): equal keys are equal bands of signatures."""
+    rows = signatures(words, config).reshape(config.bands, config.rows_per_band, len(words))
+    keys = np.zeros((config.bands, len(words)), np.uint64)
+    for row in range(config.rows_per_band):
+        keys = mix(keys * np.uint64(BASE) + rows[:, row])
     return keys
 
 
-class Clusters:
-    """Disjoint sets of documents 0 to n - 1; a set's root is its first document."""
+def signatures(words: Words, config: DedupConfig) -> np.ndarray:
+    """(bands * rows_per_band, texts) uint32: per permutation the least of the shingles' hashes.
 
-    def __init__(self, size: int) -> None:
-        self._parents = list(range(size))
+    A permutation of the 32-bit integers is x -> a * x ^ b with an odd a.
+    """
+    hashes, starts = shingles(words, config.shingle_words)
+    rng = np.random.default_rng(config.seed)
+    size = config.bands * config.rows_per_band
+    factors, masks = rng.integers(0, 2**32, (2, size), np.uint32)
+    factors |= 1
+    signature = np.empty((size, len(words)), np.uint32)
+    for first in range(0, len(words), TEXTS):
+        last = min(first + TEXTS, len(words))
+        part = hashes[starts[first] : starts[last]]
+        begins = starts[first:last] - starts[first]
+        permuted = np.empty_like(part)
+        for row in range(size):
+            np.multiply(part, factors[row], out=permuted)
+            permuted ^= masks[row]
+            np.minimum.reduceat(permuted, begins, out=signature[row, first:last])
+    return signature
 
-    def root(self, item: int) -> int:
-        """The first document of the item's set."""
-        while self._parents[item] != item:
-            self._parents[item] = self._parents[self._parents[item]]
-            item = self._parents[item]
-        return item
 
-    def join(self, one: int, other: int) -> None:
-        """Make one set of the two items' sets."""
-        first, second = sorted((self.root(one), self.root(other)))
-        self._parents[second] = first
+def shingles(words: Words, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Hashes (uint32) of the word n-grams of every text, and where each text's start, and the end.
 
-
-def join_equal(clusters: Clusters, keys: np.ndarray, items: np.ndarray) -> None:
-    """Join the items whose keys are equal; both arrays are of one length."""
-    order = np.argsort(keys, kind="stable")
-    same = np.flatnonzero(keys[order[1:]] == keys[order[:-1]])
-    for position in same.tolist():
-        clusters.join(int(items[order[position]]), int(items[order[position + 1]]))
+    A text of fewer words is one shingle.
+    """
+    counts = np.diff(words.starts)
+    number = np.arange(len(words))
+    padded = np.zeros(len(words.hashes) + len(words) * (size - 1) + size, np.uint64)
+    gaps = np.repeat(number * (size - 1), counts)  # zeros after each text keep it apart
+    padded[np.arange(len(words.hashes)) + gaps] = words.hashes
+    length = len(padded) - size
+    windows = np.zeros(length, np.uint64)
+    for place, factor in enumerate(powers(BASE, size)):
+        windows += padded[place : place + length] * factor
+    each = np.maximum(counts - size + 1, 1)
+    starts = np.concatenate([[0], np.cumsum(each)])
+    shift = words.starts[:-1] + number * (size - 1) - starts[:-1]
+    chosen = windows[np.arange(starts[-1]) + np.repeat(shift, each)]
+    return (mix(chosen) >> np.uint64(32)).astype(np.uint32), starts

@@ -139,6 +139,8 @@ def _deduplicated(corpus: Corpus, record: Record, wanted: Collection[str]) -> di
     rows = _of("id, kept_id, kind", [_file(corpus, "dedup", "clusters.parquet")], wanted)
     return {
         row["id"]: Fate(DROPPED, "dedup", f"{row['kind']} duplicate of", row["kept_id"])
+        if row["kept_id"]
+        else Fate(DROPPED, "dedup", f"nothing but {row['kind']}")
         for row in rows
     }
 

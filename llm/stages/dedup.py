@@ -1,122 +1,255 @@
-"""Stage dedup: drop all but the first of documents with the same or nearly the same text.
+"""Stage dedup: one of each cluster of documents with the same or nearly the same text stays.
 
-Reads    data/filter/kept             documents: id, source, url, text, language, meta
-Writes   data/dedup/kept              the documents without later members of a cluster
-         data/dedup/clusters.parquet  id (dropped), kept_id, kind (`exact` or `near`)
-Metrics  dedup.json                   documents_in, documents_kept, bytes_kept, exact, near,
-                                      clusters (of two or more), kept by source
+Reads    data/filter/kept               documents: id, source, url, text, language, meta
+Writes   data/dedup/kept                the documents that stay, without boilerplate
+         data/dedup/clusters.parquet    id (dropped), kept_id, kind: `exact`, `near`, or
+                                        `boilerplate` (nothing else was in it; no kept_id)
+         data/dedup/boilerplate.parquet text, documents (that have it)
+Metrics  dedup.json                     documents_in, documents_kept, bytes_kept, exact, near,
+                                        clusters (of two or more), boilerplate: units, documents
+                                        changed and emptied, bytes; kept by source; threshold and
+                                        the probability that similar texts are found
 
 A documented object is compared by its docstring alone: one that was inherited or copied
-under another heading teaches nothing new.
+under another heading teaches nothing new. Boilerplate is what many of the documents that
+stay have in common, so that copies of one document make none.
 """
 
-import json
 import logging
+import shutil
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from llm.cluster import map_shards
+from llm.cluster import Pool, open_pool
 from llm.config.corpus import DedupConfig
+from llm.corpus.boilerplate import first_texts, without_units
+from llm.corpus.clusters import Clusters, blocks, map_array, open_array
 from llm.corpus.documents import (
-    Row,
-    count_by_source,
+    dump_meta,
     read_shard,
     shard_paths,
+    text_bytes,
     text_schema,
-    write_rows,
     write_table,
 )
-from llm.corpus.minhash import Clusters, band_keys, exact_hash, join_equal, words
+from llm.corpus.duplicates import (
+    EXACT,
+    ID_BYTES,
+    Plan,
+    Range,
+    Shard,
+    compared_texts,
+    find_pairs,
+    find_shared,
+    read_pairs,
+    read_shared,
+    sign_shard,
+)
+from llm.corpus.minhash import probability, threshold
 from llm.files import write_dir
 from llm.process import Context, main
+
+CLUSTERS = text_schema("id", "kept_id", "kind")
+BOILERPLATE = text_schema("text", "documents")
+SIMILARITIES = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Signed:
-    """What identifies the documents of one shard."""
+class Work:
+    """One shard to write."""
 
-    ids: list[str]
-    exact: list[str]
-    keys: np.ndarray  # (documents, bands)
+    path: Path
+    out: Path  # the stage's folder
+    shard: Shard
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of one shard."""
+
+    counts: Counter[str]  # documents by what became of them; bytes
+    sources: Counter[str]  # of the kept documents
+    dropped: pa.Table
+    boilerplate: pa.Table
 
 
 def run(ctx: Context, *, dedup: DedupConfig) -> dict[str, Any]:
     """Drop duplicates over all shards; returns the stage's metrics."""
-    paths = shard_paths(ctx.paths.stage("filter") / "kept")
-    signed = []
-    for shard in map_shards(sign_shard, [(path, dedup) for path in paths], ctx):
-        signed.append(shard)
-        logger.info("%d of %d shards signed", len(signed), len(paths))
-    ids = [id_ for shard in signed for id_ in shard.ids]
-    firsts = _exact_firsts([exact for shard in signed for exact in shard.exact])
-    clusters = _near_clusters(firsts, np.concatenate([shard.keys for shard in signed]))
-    dropped = list(_dropped(ids, firsts, clusters))
-    with write_dir(ctx.out) as partial:
-        bytes_kept = _write_kept(paths, {row["id"] for row in dropped}, partial / "kept")
-        schema = text_schema("id", "kept_id", "kind")
-        write_rows(partial / "clusters.parquet", dropped, schema)
-        by_source = count_by_source(partial / "kept")
+    shards = _shards(ctx, dedup)
+    plan = shards[0].plan
+    chances = {f"{s:.1f}": round(probability(s, dedup), 4) for s in SIMILARITIES}
+    logger.info("texts as similar as the key are found with its probability: %s", chances)
+    with open_pool(ctx) as pool:
+        _each(pool, sign_shard, shards)
+        layout = plan.layout
+        near = range(EXACT + 1, EXACT + 1 + dedup.bands)
+        tables = [Range(plan, t, r) for t in (EXACT, *near) for r in range(layout.ranges)]
+        _each(pool, find_pairs, tables)
+        clusters = _find_clusters(plan, near)
+        if plan.finds_boilerplate:
+            last = layout.tables - 1
+            _each(pool, find_shared, [Range(plan, last, r) for r in range(layout.ranges)])
+        with write_dir(ctx.out) as partial:
+            work = [Work(shard.path, partial, shard) for shard in shards]
+            counts, sources = _write(pool, work, partial)
+    shutil.rmtree(ctx.work, ignore_errors=True)
     return {
-        "documents_in": len(ids),
-        "documents_kept": len(ids) - len(dropped),
-        "bytes_kept": bytes_kept,
-        "exact": sum(row["kind"] == "exact" for row in dropped),
-        "near": sum(row["kind"] == "near" for row in dropped),
-        "clusters": len({row["kept_id"] for row in dropped}),
-        "by_source": by_source,
+        "documents_in": plan.documents,
+        "documents_kept": counts["kept"],
+        "bytes_kept": counts["bytes"],
+        "exact": counts["exact"],
+        "near": counts["near"],
+        "clusters": clusters,
+        "boilerplate": {
+            key: counts[f"boilerplate_{key}"] for key in ("units", "changed", "emptied", "bytes")
+        },
+        "by_source": dict(sorted(sources.items())),
+        "threshold": round(threshold(dedup), 4),
+        "found": chances,
     }
 
 
-def sign_shard(work: tuple[Path, DedupConfig]) -> Signed:
-    """The ids, exact hashes and band keys of one shard."""
-    path, config = work
-    rows = read_shard(path, ("id", "text", "meta")).to_pylist()
-    texts = [words(json.loads(row["meta"]).get("doc") or row["text"]) for row in rows]
-    exact = [exact_hash(text) for text in texts]
-    return Signed([row["id"] for row in rows], exact, band_keys(texts, config))
+def write_shard(work: Work) -> Written:
+    """Write one shard's documents that stay, and tell of the others."""
+    plan, first = work.shard.plan, work.shard.first
+    rows = read_shard(work.path)
+    numbers = np.arange(first, first + rows.num_rows)
+    near, exact = (
+        np.fromfile(plan.folder / f"{name}.kept", np.int64, rows.num_rows, offset=8 * first)
+        for name in ("near", "exact")
+    )
+    stays = near == numbers
+    kept = rows.filter(pa.array(stays))
+    kinds = np.where(exact[~stays] == numbers[~stays], "near", "exact")
+    all_ids = map_array(plan.ids, plan.documents, f"S{ID_BYTES}")
+    columns = [all_ids[numbers[~stays]].astype("U"), all_ids[near[~stays]].astype("U"), kinds]
+    dropped = pa.table([pa.array(each, pa.string()) for each in columns], CLUSTERS)
+    counts = Counter(kinds.tolist())
+    boilerplate = BOILERPLATE.empty_table()
+    if plan.finds_boilerplate:
+        shared = read_shared(plan)
+        boilerplate = _boilerplate(rows, work.shard, shared)
+        kept, emptied = _clean(kept, plan.config, shared[0], counts)
+        dropped = pa.concat_tables([dropped, emptied])
+    counts["kept"] = kept.num_rows
+    counts["bytes"] = int(text_bytes(kept["text"]).sum())
+    counts["boilerplate_units"] = boilerplate.num_rows
+    write_table(work.out / "kept" / work.path.name, kept)
+    return Written(counts, Counter(kept["source"].to_pylist()), dropped, boilerplate)
 
 
-def _exact_firsts(hashes: list[str]) -> list[int]:
-    """Per document, the first document with the same hash."""
-    first: dict[str, int] = {}
-    return [first.setdefault(hash_, number) for number, hash_ in enumerate(hashes)]
+def _shards(ctx: Context, config: DedupConfig) -> list[Shard]:
+    """The shards, their documents numbered through."""
+    paths = shard_paths(ctx.paths.stage("filter") / "kept")
+    sizes = [pq.read_metadata(path).num_rows for path in paths]
+    firsts = np.cumsum([0, *sizes]).tolist()
+    plan = Plan(ctx.work, firsts.pop(), config)
+    plan.prepare()
+    return [Shard(path, first, plan) for path, first in zip(paths, firsts, strict=True)]
 
 
-def _near_clusters(firsts: list[int], keys: np.ndarray) -> Clusters:
-    """Clusters of the exact firsts, band by band: one band's keys at a time are sorted."""
-    clusters = Clusters(len(firsts))
-    items = np.array([item for item, first in enumerate(firsts) if item == first], np.int64)
-    for band in range(keys.shape[1]):
-        join_equal(clusters, keys[items, band], items)
-    return clusters
+def _each(pool: Pool, function: Any, items: list[Any]) -> None:
+    """Map for what the function writes."""
+    for _ in pool.map(function, items):
+        pass
+    logger.info("%s: %d done", function.__name__, len(items))
 
 
-def _dropped(ids: list[str], firsts: list[int], clusters: Clusters) -> Iterator[Row]:
-    """The documents that are not the first of their cluster, in order."""
-    for item, first in enumerate(firsts):
-        kept = clusters.root(first)
-        if kept != item:
-            kind = "near" if first == item else "exact"
-            yield {"id": ids[item], "kept_id": ids[kept], "kind": kind}
+def _find_clusters(plan: Plan, near: range) -> int:
+    """Write which document stays for each; returns the number of clusters of two or more."""
+    lengths = None
+    if plan.config.keep == "longest":
+        lengths = map_array(plan.lengths, plan.documents, np.int64)
+    for name, tables in (("exact", (EXACT,)), ("near", near)):
+        clusters = Clusters(plan.folder / name, plan.documents)
+        for table in tables:
+            for pairs in read_pairs(plan, table):
+                clusters.join(pairs[:, 0], pairs[:, 1])
+        kept = clusters.keepers(lengths)
+    return _count_clusters(plan, kept)
 
 
-def _write_kept(paths: list[Path], dropped: set[str], folder: Path) -> int:
-    """Write the shards without the dropped documents; returns the bytes of text kept."""
-    size = 0
-    for path in paths:
-        table = read_shard(path)
-        mask = [id_ not in dropped for id_ in table["id"].to_pylist()]
-        kept = table.filter(pa.array(mask, pa.bool_()))
-        size += sum(len(text.encode()) for text in kept["text"].to_pylist())
-        write_table(folder / path.name, kept)
-    return size
+def _count_clusters(plan: Plan, kept: np.ndarray) -> int:
+    has_others = open_array(plan.folder / "has_others", plan.documents, np.bool_)
+    for first, last in blocks(plan.documents):
+        numbers = np.arange(first, last)
+        has_others[kept[first:last][kept[first:last] != numbers]] = True
+    return int(np.count_nonzero(has_others))
+
+
+def _boilerplate(rows: pa.Table, shard: Shard, shared: np.ndarray) -> pa.Table:
+    """What is taken out and is first met in this shard."""
+    config = shard.plan.config.boilerplate
+    found = list(first_texts(compared_texts(rows), config, shared, shard.first))
+    return pa.table([[text for text, _ in found], [str(n) for _, n in found]], BOILERPLATE)
+
+
+def _clean(
+    kept: pa.Table, config: DedupConfig, shared: np.ndarray, counts: Counter[str]
+) -> tuple[pa.Table, pa.Table]:
+    """The documents without boilerplate, and of those in which nothing is left what to tell."""
+    texts = kept["text"].combine_chunks()
+    clean = without_units(texts, config.boilerplate, shared)
+    before, after = text_bytes(kept["text"]), text_bytes(pa.chunked_array([clean]))
+    changed = before != after
+    metas = kept["meta"].to_pylist()
+    for number in np.flatnonzero(changed):
+        metas[number] = _clean_meta(metas[number], config, shared)
+    cleaned = kept.set_column(kept.schema.get_field_index("text"), "text", clean)
+    cleaned = cleaned.set_column(kept.schema.get_field_index("meta"), "meta", pa.array(metas))
+    emptied = after == 0
+    counts["boilerplate_changed"] = int(np.count_nonzero(changed & ~emptied))
+    counts["boilerplate_emptied"] = int(np.count_nonzero(emptied))
+    counts["boilerplate_bytes"] = int((before - after).sum())
+    ids = kept["id"].filter(pa.array(emptied)).combine_chunks()
+    kinds = pa.array(["boilerplate"] * len(ids), pa.string())
+    told = pa.table([ids, pa.nulls(len(ids), pa.string()), kinds], CLUSTERS)
+    return cleaned.filter(pa.array(~emptied)), told
+
+
+def _clean_meta(meta: str, config: DedupConfig, shared: np.ndarray) -> str:
+    """A documented object's docstring without boilerplate as well."""
+    values = orjson.loads(meta)
+    if not values.get("doc"):
+        return meta
+    (clean,) = without_units(
+        pa.array([values["doc"]], pa.large_string()), config.boilerplate, shared
+    ).to_pylist()
+    return dump_meta(values | {"doc": clean})
+
+
+def _write(pool: Pool, work: list[Work], folder: Path) -> tuple[Counter[str], Counter[str]]:
+    """Write all shards and the two tables; returns the counts and the kept documents by source."""
+    counts, sources = Counter[str](), Counter[str]()
+    written = _counted(pool.map(write_shard, work), counts, sources)
+    with (
+        pq.ParquetWriter(folder / "clusters.parquet", CLUSTERS, compression="zstd") as clusters,
+        pq.ParquetWriter(folder / "boilerplate.parquet", BOILERPLATE, compression="zstd") as shared,
+    ):
+        for each in written:
+            clusters.write_table(each.dropped)
+            shared.write_table(each.boilerplate)
+    return counts, sources
+
+
+def _counted(
+    written: Iterator[Written], counts: Counter[str], sources: Counter[str]
+) -> Iterator[Written]:
+    for each in written:
+        counts.update(each.counts)
+        sources.update(each.sources)
+        logger.info("%d documents kept", counts["kept"])
+        yield each
 
 
 if __name__ == "__main__":

@@ -1,88 +1,77 @@
-"""MinHash-LSH and clusters."""
-
-import random
-import subprocess
-import sys
+"""MinHash-LSH against what theory says of it."""
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from llm.config.corpus import DedupConfig
-from llm.corpus.minhash import (
-    Clusters,
-    band_keys,
-    exact_hash,
-    join_equal,
-    shingles,
-    words,
-)
+from llm.config.params import load_params
+from llm.corpus.minhash import band_keys, probability, shingles, signatures, threshold
+from llm.corpus.words import Words
+from tests.conftest import ROOT
 
-CONFIG = DedupConfig(shingle_words=5, bands=14, rows_per_band=8, seed=1)
+CONFIG = load_params(ROOT / "params.yaml").dedup
 
 
-def test_texts_that_differ_in_case_punctuation_and_space_are_equal():
-    one, other = words("Return the SUM, of\n x_1."), words("return the sum of x_1")
-    assert exact_hash(one) == exact_hash(other)
-    assert exact_hash(words("return the sum of x_2")) != exact_hash(one)
-    assert words("...") == ["..."]
+def texts(*each: list[int]) -> Words:
+    """Texts of words that have these hashes."""
+    starts = np.cumsum([0, *map(len, each)])
+    return Words(np.array([word for text in each for word in text], np.uint64), starts)
 
 
-def test_shingles_are_the_distinct_word_ngrams():
-    assert shingles(list("abcab"), 2) == ["a b", "b c", "c a"]
-    assert shingles(["a", "b"], 5) == ["a b"]
+def test_shingles_are_the_word_ngrams_of_each_text_alone():
+    hashes, starts = shingles(texts([1, 2, 3, 1, 2], [9], [1, 2], [2, 3, 1]), 2)
+    assert starts.tolist() == [0, 4, 5, 6, 8]
+    assert hashes[0] == hashes[3] == hashes[5]  # 1 2, wherever it is
+    assert hashes[1] == hashes[6]  # 2 3
+    assert hashes[2] == hashes[7]  # 3 1
+    assert len(set(hashes.tolist())) == 4  # and 9, alone
 
 
-def share_of_candidates(similar: float, pairs: int) -> float:
-    """Pairs of random texts with a share `similar` of one-word shingles in common that collide."""
-    rng = random.Random(7)
+def pairs(similarity: float, count: int) -> Words:
+    """Pairs of texts that share so much of their words, which are their shingles."""
+    rng = np.random.default_rng(7)
+    size = 300
+    shared = round(2 * size * similarity / (1 + similarity))  # Jaccard: shared / (2 size - shared)
+    made = []
+    for _ in range(count):
+        words = rng.integers(0, 2**64, 2 * size - shared, np.uint64).tolist()
+        made += [words[:size], words[size - shared :]]
+    return texts(*made)
+
+
+@pytest.mark.parametrize("similarity", [0.5, 0.7, 0.75, 0.8, 0.9])
+def test_pairs_are_found_as_often_as_the_curve_says(similarity: float):
     config = CONFIG.model_copy(update={"shingle_words": 1})
-    size = 200
-    shared = round(2 * size * similar / (1 + similar))  # Jaccard = shared / (2 size - shared)
-    texts = []
-    for _ in range(pairs):
-        vocabulary = [str(rng.random()) for _ in range(2 * size - shared)]
-        texts += [vocabulary[:size], vocabulary[size - shared :]]
-    keys = band_keys(texts, config)
-    return float((keys[::2] == keys[1::2]).any(axis=1).mean())
+    keys = band_keys(pairs(similarity, 500), config)
+    found = (keys[:, ::2] == keys[:, 1::2]).any(axis=0).mean()
+    expected = probability(similarity, CONFIG)
+    deviation = (expected * (1 - expected) / 500) ** 0.5
+    assert found == pytest.approx(expected, abs=4 * deviation + 0.01)
 
 
-@pytest.mark.parametrize("similar", [0.5, 0.7, 0.8, 0.9])
-def test_candidates_are_as_frequent_as_the_s_curve_says(similar: float):
-    expected = 1 - (1 - similar**CONFIG.rows_per_band) ** CONFIG.bands
-    assert share_of_candidates(similar, 400) == pytest.approx(expected, abs=0.1)
+def test_rows_agree_as_often_as_the_texts_are_similar():
+    config = CONFIG.model_copy(update={"shingle_words": 1})
+    rows = signatures(pairs(0.6, 500), config)
+    agree = rows[:, ::2] == rows[:, 1::2]
+    assert agree.mean() == pytest.approx(0.6, abs=0.01)
+    assert agree.mean(axis=0).std() == pytest.approx((0.6 * 0.4 / 112) ** 0.5, rel=0.15)
+
+
+def test_the_curve_is_fineweb_s():
+    assert (CONFIG.bands, CONFIG.rows_per_band, CONFIG.shingle_words) == (14, 8, 5)
+    assert threshold(CONFIG) == pytest.approx(0.719, abs=0.001)
+    # Penedo et al. 2024, 3.1: pairs of similarity 0.7, 0.75, 0.8 and 0.85
+    found = [probability(similarity, CONFIG) for similarity in (0.7, 0.75, 0.8, 0.85)]
+    assert found == pytest.approx([0.56, 0.77, 0.92, 0.988], abs=0.01)
 
 
 def test_keys_depend_on_text_and_seed_alone():
-    texts = [words("the quick brown fox jumps over the lazy dog")]
-    code = (
-        "from llm.config.corpus import DedupConfig; from llm.corpus.minhash import *\n"
-        "config = DedupConfig(shingle_words=5, bands=14, rows_per_band=8, seed=1)\n"
-        "text = words('the quick brown fox jumps over the lazy dog')\n"
-        "print(band_keys([text], config).tolist())"
-    )
-    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    keys = band_keys(texts, CONFIG)
-    assert keys.shape == (1, 14)
-    assert str(keys.tolist()) == other.stdout.strip()
-    reseeded = band_keys(texts, CONFIG.model_copy(update={"seed": 2}))
-    assert not (reseeded == keys).any()
+    one = texts([1, 2, 3, 4, 5, 6])
+    keys = band_keys(one, CONFIG)
+    assert keys.shape == (14, 1)
+    many = band_keys(texts(*([number] for number in range(300)), [1, 2, 3, 4, 5, 6]), CONFIG)
+    assert (many[:, -1:] == keys).all()
+    assert not (band_keys(one, CONFIG.model_copy(update={"seed": 2})) == keys).any()
 
 
 def test_no_texts_have_no_keys():
-    assert band_keys([], CONFIG).shape == (0, 14)
-
-
-@given(st.lists(st.integers(0, 5), max_size=20))
-def test_the_root_of_a_cluster_is_its_first_document(keys: list[int]):
-    clusters = Clusters(len(keys))
-    join_equal(clusters, np.array(keys, np.uint64), np.arange(len(keys)))
-    assert [clusters.root(n) for n in range(len(keys))] == [keys.index(key) for key in keys]
-
-
-def test_clusters_join_over_bands():
-    clusters = Clusters(6)
-    join_equal(clusters, np.array([7, 8, 7], np.uint64), np.array([1, 3, 5]))
-    join_equal(clusters, np.array([9, 9, 1], np.uint64), np.array([3, 5, 4]))
-    assert [clusters.root(n) for n in range(6)] == [0, 1, 2, 1, 4, 1]
+    assert band_keys(texts(), CONFIG).shape == (14, 0)

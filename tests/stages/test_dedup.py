@@ -1,12 +1,26 @@
 """Stage dedup: the first of each cluster stays, and the table says why the others went."""
 
-from llm.config.corpus import DedupConfig
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from llm.config.corpus import BoilerplateConfig
+from llm.config.params import load_params
 from llm.config.paths import Paths
-from llm.corpus.documents import read_documents, read_shard
+from llm.corpus.documents import EXTRACTED, Row, read_documents, read_shard, write_shards
+from llm.files import fingerprint
 from llm.stages.dedup import run
+from tests.conftest import ROOT
 from tests.stages.corpus_inputs import assert_same_outs, context, function_row, prose, put, text_row
 
-CONFIG = DedupConfig(shingle_words=5, bands=14, rows_per_band=8, seed=1)
+STAGE = f"{sys.executable} -m llm.stages.dedup"
+CONFIG = load_params(ROOT / "params.yaml").dedup
 
 
 def test_copies_go_and_the_first_of_each_cluster_stays(paths: Paths):
@@ -41,3 +55,130 @@ def test_what_is_deduplicated_has_no_duplicates(paths: Paths):
     assert run(context("dedup", paths), dedup=CONFIG)["documents_kept"] == 7
     put(paths.stage("filter") / "kept", list(read_documents(paths.stage("dedup") / "kept")))
     assert run(context("dedup", paths), dedup=CONFIG)["clusters"] == 0
+
+
+def test_no_documents_are_no_error(paths: Paths):
+    put(paths.stage("filter") / "kept", [])
+    assert run(context("dedup", paths), dedup=CONFIG)["documents_kept"] == 0
+
+
+def test_the_longest_of_a_cluster_stays_where_asked_for(paths: Paths):
+    text = prose(3, 200)
+    rows = [text_row("a.txt", text), text_row("b.txt", text + "!!"), text_row("c.txt", text + ".")]
+    put(paths.stage("filter") / "kept", rows)
+    longest = CONFIG.model_copy(update={"keep": "longest"})
+    run(context("dedup", paths), dedup=longest)
+    assert list(read_documents(paths.stage("dedup") / "kept")) == [rows[1]]
+    dropped = read_shard(paths.stage("dedup") / "clusters.parquet").to_pylist()
+    assert [(row["id"], row["kept_id"], row["kind"]) for row in dropped] == [
+        (rows[0]["id"], rows[1]["id"], "exact"),
+        (rows[2]["id"], rows[1]["id"], "exact"),
+    ]
+
+
+def corpus(size: int) -> list[Row]:
+    """Documents, of which half are copies with a changed word."""
+    texts = [prose(number // 2, 60) for number in range(size)]
+    return [
+        text_row(f"{number}.txt", text if number % 2 else text.replace("item", "thing"))
+        for number, text in enumerate(texts)
+    ]
+
+
+def test_the_memory_bound_changes_no_byte(paths: Paths):
+    put(paths.stage("filter") / "kept", corpus(400), 20_000)
+    metrics = run(context("dedup", paths), dedup=CONFIG)
+    once = fingerprint(paths.stage("dedup"))
+    assert metrics["near"] == 200
+    tight = CONFIG.model_copy(update={"memory_bytes": 64 * 90})  # five ranges
+    assert run(context("dedup", paths), dedup=tight) == metrics
+    assert fingerprint(paths.stage("dedup")) == once
+
+
+def test_boilerplate_goes_from_text_and_docstring_and_is_told(paths: Paths):
+    notice = "Copyright of the authors, all rights reserved everywhere."
+    rows = [function_row(n, doc=f"Summary {n}.\n\n{prose(n)}\n\n{notice}") for n in range(12)]
+    bare = [text_row("bare.txt", notice), text_row("copy.txt", notice)]
+    put(paths.stage("filter") / "kept", [*rows[:6], *bare, *rows[6:]], 2_000)
+    units = BoilerplateConfig(unit="paragraph", max_documents=5, min_words=4)
+    config = CONFIG.model_copy(update={"boilerplate": units})
+    metrics = assert_same_outs("dedup", paths, run, dedup=config)
+    kept = list(read_documents(paths.stage("dedup") / "kept"))
+    assert [row["id"] for row in kept] == [row["id"] for row in rows]
+    assert not any("rights" in row["text"] + row["meta"] for row in kept)
+    assert kept[0]["text"] == rows[0]["text"].removesuffix("\n\n" + notice)
+    assert read_shard(paths.stage("dedup") / "boilerplate.parquet").to_pylist() == [
+        {"text": notice, "documents": "13"}
+    ]
+    assert read_shard(paths.stage("dedup") / "clusters.parquet").to_pylist() == [
+        {"id": bare[1]["id"], "kept_id": bare[0]["id"], "kind": "exact"},
+        {"id": bare[0]["id"], "kept_id": None, "kind": "boilerplate"},
+    ]
+    size = len(notice) * 13 + 2 * 12
+    told = {"units": 1, "changed": 12, "emptied": 1, "bytes": size}
+    assert metrics["boilerplate"] == told
+    assert metrics["documents_in"] == metrics["documents_kept"] + metrics["exact"] + 1
+
+
+def prepare(folder: Path) -> dict[str, str]:
+    """A project of nothing but params and filtered documents, and the environment to run it in."""
+    folder.mkdir()
+    (folder / "dvc.yaml").write_text("stages: {dedup: {deps: []}}")
+    (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    write_shards(folder / "data" / "filter" / "kept", corpus(1600), EXTRACTED, 8_000)
+    return os.environ | {"PYTHONPATH": str(ROOT), "LLM_WORKERS": "1"}
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [".llm/work/dedup-*/keys/*", ".llm/work/dedup-*/pairs/00007*", "data/.dedup.partial/kept/*"],
+)
+def test_killed_in_the_middle_it_gives_the_same_bytes_when_run_again(
+    tmp_path: Path, moment: str
+) -> None:
+    once, killed = tmp_path / "once", tmp_path / "killed"
+    env = prepare(once)
+    prepare(killed)
+    subprocess.run(STAGE.split(), cwd=once, env=env, check=True, timeout=300)
+    stage = subprocess.Popen(STAGE.split(), cwd=killed, env=env)
+    while not list(killed.glob(moment)) and stage.poll() is None:
+        time.sleep(0.002)
+    stage.kill()
+    assert stage.wait() == -signal.SIGKILL
+    assert not (killed / "data" / "dedup").exists()
+    subprocess.run(STAGE.split(), cwd=killed, env=env, check=True, timeout=300)
+    for folder in ("data", "metrics"):
+        assert fingerprint(killed / folder) == fingerprint(once / folder)
+    assert not list((killed / ".llm" / "work").glob("*"))
+
+
+@pytest.mark.parametrize("full", ["data", ".llm"])
+def test_a_full_disk_is_one_error_and_leaves_nothing_half_written(
+    tmp_path: Path, full: str
+) -> None:
+    """The outs' folder, or that of the work in progress, is a file system of its own, and small."""
+    if not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"]).returncode:
+        pytest.skip("this system lets nobody mount a file system")
+    env = prepare(tmp_path / "full")
+    size = 40_960
+    if full == "data":
+        shards = (tmp_path / "full" / "data").rglob("*.parquet")
+        size += sum(-(-file.stat().st_size // 4096) * 4096 for file in shards)
+    script = (
+        f"mkdir -p {full} && cp -r {full} packed && mount -t tmpfs -o size={size} none {full} && "
+        f"cp -r packed/. {full} && {STAGE}; echo $? && "
+        "find data -mindepth 1 -not -path 'data/filter*'"
+    )
+    result = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script],
+        cwd=tmp_path / "full",
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.stdout.split() == ["1"], result.stderr
+    errors = [line for line in result.stderr.splitlines() if "error" in line.lower()]
+    assert len(errors) == 1
+    assert "dedup: the disk is full" in errors[0]
+    assert "Traceback" not in result.stderr

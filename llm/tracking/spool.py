@@ -34,16 +34,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from llm.tracking.lineage import lineage_tags
 from llm.tracking.process_id import ProcessId, dvc_ancestor
+from llm.tracking.system import system_metrics
 
-SYSTEM_INTERVAL_S = 5.0
 PIPELINE_FILE = "pipeline.jsonl"
 OWNER_FILE = "owner.json"
 LOCK_FILE = "sender.lock"
-MB = 1e6
 
 
 class Recorder:
@@ -121,7 +118,7 @@ def recording(
     tags = {"stage": name, **lineage_tags(params, deps)}
     with _events(path, name, params, tags) as recorder:
         start_sender(path.parent)
-        with _system_metrics(recorder):
+        with system_metrics(recorder.log):
             yield recorder
 
 
@@ -289,40 +286,3 @@ def _line(event: str, content: Mapping[str, Any]) -> str:
 
 def _safe(key: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "-", key)
-
-
-@contextmanager
-def _system_metrics(recorder: Recorder) -> Iterator[None]:
-    """Sample processor and memory every few seconds, under MLflow's names; not in short stages."""
-    stop = threading.Event()
-
-    def sample() -> None:
-        step = 0
-        psutil.cpu_percent()  # the first call only starts the measurement
-        while not stop.wait(SYSTEM_INTERVAL_S):
-            recorder.log(step, _system_sample())
-            step += 1
-
-    thread = threading.Thread(target=sample, name="system-metrics", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-
-
-def _system_sample() -> dict[str, float]:
-    memory = psutil.virtual_memory()
-    own = psutil.Process()
-    resident = own.memory_info().rss
-    for child in own.children(recursive=True):
-        try:
-            resident += child.memory_info().rss
-        except psutil.Error:  # it ended in between
-            continue
-    return {
-        "system/cpu_utilization_percentage": psutil.cpu_percent(),
-        "system/system_memory_usage_megabytes": memory.used / MB,
-        "system/process_memory_megabytes": resident / MB,
-    }

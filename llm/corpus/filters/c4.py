@@ -1,9 +1,9 @@
 """C4's rules for lines (Raffel et al. 2020, section 2.2, and its code), in SQL over a shard."""
 
-import duckdb
 import pyarrow as pa
 
 from llm.config.filter import C4LinesConfig
+from llm.corpus.filters.query import query
 
 POLICIES = (
     "terms of use|privacy policy|cookie policy|uses cookies|use of cookies|use cookies"  # C4's code
@@ -20,7 +20,7 @@ def clean_lines(documents: pa.Table, config: C4LinesConfig) -> tuple[pa.Table, i
     if not tests and not config.no_citation_marks:
         return documents, 0
     line = f"regexp_replace(line, '{CITATION_MARKS}', '', 'g')"
-    query = f"""
+    sql = f"""
         WITH numbered AS (SELECT text, row_number() OVER () AS document FROM documents),
         lines AS (
             SELECT document, unnest(string_split(text, chr(10))) AS line,
@@ -39,10 +39,7 @@ def clean_lines(documents: pa.Table, config: C4LinesConfig) -> tuple[pa.Table, i
         )
         SELECT coalesce(trim(text, chr(10)), '') AS text, cut FROM cleaned ORDER BY document
     """
-    with duckdb.connect(config={"threads": 1}) as connection:
-        connection.execute("SET enable_progress_bar = false")
-        connection.register("documents", documents.select(["text"]))
-        cleaned = connection.sql(query).to_arrow_table()
+    cleaned = query(sql, documents.select(["text"]))
     column = documents.column_names.index("text")
     return (
         documents.set_column(column, "text", cleaned["text"]),

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 
 from llm.config.filter import FilterConfig
 from llm.corpus.filters.lists import read_blocklist
 from llm.corpus.filters.measures import measure
+from llm.corpus.filters.query import query
 from llm.corpus.filters.rules import RULES, limits, measures
 
 # What the counts do not hold; `text` is looked through as a whole.
@@ -48,14 +48,12 @@ def _first(whens: list[str]) -> str:
 def _query(documents: pa.Table, config: FilterConfig, select: str) -> pa.Table:
     """The rows of `select` over the measures m0, m1 and so on, and the documents' ids."""
     found = [f", {sql} AS m{n}" for n, sql in enumerate(measures(limits(config)).values())]
-    with duckdb.connect(config={"threads": 1}) as connection:
-        connection.execute("SET enable_progress_bar = false")
-        connection.register("documents", _with_counts(documents, config))
-        return connection.sql(
-            f"WITH prepared AS ({PREPARED}), "
-            f"measured AS MATERIALIZED (SELECT id{''.join(found)} FROM prepared) "
-            f"{select}, id FROM measured"
-        ).to_arrow_table()
+    sql = (
+        f"WITH prepared AS ({PREPARED}), "
+        f"measured AS MATERIALIZED (SELECT id{''.join(found)} FROM prepared) "
+        f"{select}, id FROM measured"
+    )
+    return query(sql, _with_counts(documents, config))
 
 
 def _with_counts(documents: pa.Table, config: FilterConfig) -> pa.Table:

@@ -1,6 +1,7 @@
 """Masks: what is personal or secret goes, what only looks like it stays."""
 
 import json
+import time
 
 import pyarrow as pa
 import pytest
@@ -127,3 +128,15 @@ def _without_hints(text: str) -> str:
     for kind in KINDS:
         text, _ = kind.mask(text)
     return text
+
+
+@pytest.mark.parametrize(
+    "part", ["sk-", "-eyJ", "a.", "a@", "1 ", "+1 ", "1.", "2a00:", "-----BEGIN "]
+)
+def test_time_grows_no_faster_than_the_text(part: str) -> None:
+    """A text that a pattern nearly matches everywhere; ten times quadratic time would be minutes."""
+    text = part * (600_000 // len(part))
+    started = time.process_time()
+    for kind in KINDS:
+        kind.mask(text)
+    assert time.process_time() - started < 20

@@ -25,7 +25,6 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.documents import docstrings
 from llm.config.base import parse_yaml
 from llm.config.filter import FilterConfig
 from llm.config.paths import Paths
@@ -183,6 +182,8 @@ def main() -> None:
     arguments: Any = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
     logger.setLevel(logging.INFO)
+    from benchmarks.documents import docstrings  # not in workers, which import this module
+
     paths = docstrings(arguments.folder, DOCUMENTS)
     shards = shard_paths(paths.stage("extract"))
     documents = pa.concat_tables([read_shard(path) for path in shards])

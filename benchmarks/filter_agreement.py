@@ -27,7 +27,7 @@ from datatrove.pipeline.filters import (
 from datatrove.utils.text import split_into_words
 
 from llm.config.filter import FilterConfig
-from llm.corpus.filters.c4 import clean_lines
+from llm.corpus.filters.c4 import CITATION_MARKS, clean_lines
 from llm.corpus.filters.judge import measured
 from llm.corpus.filters.measures import BULLETS, CLOSERS, TERMINALS
 from llm.corpus.filters.rules import RULES, limits
@@ -61,6 +61,11 @@ FINEWEB = {
     "max_short_line_frac": "short_line_thr",
     "max_dup_line_char_frac": "char_duplicates_ratio",
     "max_line_feeds_per_word": "new_line_ratio",
+}
+
+ONE_SYMBOL = {  # datatrove has one limit for both, so it is shown one of them
+    "gopher.max_hashes_per_word": lambda text: text.replace("...", "---").replace("…", "-"),
+    "gopher.max_ellipses_per_word": lambda text: text.replace("#", "="),
 }
 
 
@@ -106,7 +111,8 @@ def compare(documents: pa.Table, config: FilterConfig) -> Iterator[Agreement]:
                 continue
             values = (cut if name.startswith("c4.") else plain)[name].to_pylist()
             ours = [_fails(value, rule.fails, tried[name]) for value in values]
-            yield _agreement(name, tried[name], texts, ours, theirs)
+            shown = [ONE_SYMBOL.get(name, str)(text) for text in texts]
+            yield _agreement(name, tried[name], shown, ours, theirs)
 
 
 def _fails(value: Any, how: str, limit: Any) -> bool:
@@ -158,6 +164,7 @@ def _agreement(name: str, limit: Any, texts: list[str], ours: list[bool], peer: 
 
 
 def _drops(peer: Any, text: str) -> bool:
+    """Whether datatrove's filter drops the text."""
     with np.errstate(invalid="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the mean of no words
         try:
@@ -176,13 +183,14 @@ def readings(name: str) -> list[Reading]:
     )
     marks = Reading("words of marks alone count", (f"{WORDS[0]}.PUNCTUATION_SET",), frozenset())
     if name.startswith("c4."):
-        return [
-            Reading(
-                "sentences end in marks before white space",
-                (f"{CUT}.split_into_sentences",),
-                sentences,
-            )
-        ]
+        parted = Reading(
+            "sentences end in marks before white space", (f"{CUT}.split_into_sentences",), sentences
+        )
+        unmarked = Reading(
+            "words of a line are counted without citation marks",
+            text=lambda text: re.sub(CITATION_MARKS, "", text),
+        )
+        return [parted, unmarked]
     if key == "min_stop_words":
         replacement = lambda text, language: re.findall(r"[^\W\d_]+", text.lower())  # noqa: E731
         reason = "stop words count when capitalised or beside marks"

@@ -1,6 +1,7 @@
 """Stage dedup: the first of each cluster stays, and the table says why the others went."""
 
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from llm.config.corpus import BoilerplateConfig
 from llm.config.params import load_params
 from llm.config.paths import Paths
 from llm.corpus.documents import EXTRACTED, Row, read_documents, read_shard, write_shards
+from llm.corpus.minhash import probability
 from llm.files import fingerprint
 from llm.stages.dedup import run
 from tests.conftest import ROOT
@@ -182,3 +184,24 @@ def test_a_full_disk_is_one_error_and_leaves_nothing_half_written(
     assert len(errors) == 1
     assert "dedup: the disk is full" in errors[0]
     assert "Traceback" not in result.stderr
+
+
+def test_planted_copies_are_found_as_often_as_theory_says(paths: Paths):
+    """200 words each of their own, of which one in so many is changed, for three such shares."""
+    rng = random.Random(5)
+    rows, chances = [], []
+    for number in range(240):
+        words = [f"w{rng.random()}".replace(".", "") for _ in range(200)]
+        changed = set(rng.sample(range(200), (2, 8, 14)[number % 3]))
+        other = [f"other{place}" if place in changed else word for place, word in enumerate(words)]
+        differ = sum(not changed.isdisjoint(range(place, place + 5)) for place in range(196))
+        chances.append(probability((196 - differ) / (196 + differ), CONFIG))
+        rows += [text_row(f"{number}a", " ".join(words)), text_row(f"{number}b", " ".join(other))]
+    put(paths.stage("filter") / "kept", rows)
+    metrics = run(context("dedup", paths), dedup=CONFIG)
+    deviation = sum(chance * (1 - chance) for chance in chances) ** 0.5
+    assert 3 < deviation < 10
+    assert metrics["near"] == pytest.approx(sum(chances), abs=4 * deviation)
+    dropped = read_shard(paths.stage("dedup") / "clusters.parquet").to_pylist()
+    originals = {rows[n + 1]["id"]: rows[n]["id"] for n in range(0, len(rows), 2)}
+    assert all(originals[row["id"]] == row["kept_id"] for row in dropped)  # precision

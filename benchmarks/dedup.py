@@ -1,0 +1,327 @@
+"""Removal of near duplicates, end to end: documents per second and peak memory beside datatrove,
+daft, rensa and datasketch, all with FineWeb's 14 bands of 8 over word 5-grams.
+
+    python -m benchmarks.dedup prepare FOLDER              # what our gather and extract make
+    python -m benchmarks.dedup FOLDER [--python PYTHON] [--times N] [--only NAME …]
+
+Each engine reads the shards of FOLDER/extract from parquet, writes what stays to parquet, and
+runs alone in a process of its own, after its imports, with two workers (rensa and datasketch,
+which are libraries of signatures, in one process with the shortest program around them).
+The peers are in the extra `bench`; PYTHON is an environment of their own, so that they change
+nothing here:
+
+    python -m venv /tmp/peers
+    /tmp/peers/bin/pip install 'datatrove[io,processing]==0.10.*' daft datasketch rensa psutil
+
+`--times 10` repeats the corpus, each copy with other words, to show what ten times the
+documents cost. Peak memory is the largest sum of the resident sets of the process and its
+children that a look every 20 ms saw: pages that processes share count more than once.
+"""
+
+import argparse
+import importlib.util
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+WORKERS = 2
+ENGINES = ("ours", "datatrove", "daft", "rensa", "datasketch")
+MORE_PACKAGES = (
+    "torch transformers datasets pyarrow mlflow prefect distributed dask pydantic huggingface_hub "
+    "fsspec moto botocore boto3 playwright openai fastapi altair lxml PIL google rich lm_eval"
+)
+BANDS, ROWS, WORDS = 14, 8, 5
+
+logger = logging.getLogger("benchmark")
+
+
+def ours(source: Path, out: Path) -> int:
+    """The stage dedup."""
+    from llm.config.base import load_section
+    from llm.config.corpus import DedupConfig
+    from llm.config.paths import Paths
+    from llm.process import Context
+    from llm.stages.dedup import run
+
+    names = ("models", "metrics", "timings", "plots", "reports", "work")
+    paths = Paths(data=str(out), **{name: str(out / name) for name in names})
+    kept = paths.stage("filter") / "kept"
+    kept.parent.mkdir(parents=True)
+    kept.symlink_to(source)
+    config = load_section(DedupConfig, "dedup", Path("params.yaml"))
+    return run(Context("dedup", paths, out / "work", WORKERS), dedup=config)["documents_kept"]
+
+
+def datatrove(source: Path, out: Path) -> int:
+    """Its four stages, as its example of MinHash has them."""
+    from datatrove.executor import LocalPipelineExecutor
+    from datatrove.pipeline.dedup import (
+        MinhashDedupBuckets,
+        MinhashDedupCluster,
+        MinhashDedupFilter,
+        MinhashDedupSignature,
+    )
+    from datatrove.pipeline.dedup.minhash import MinhashConfig
+    from datatrove.pipeline.readers import ParquetReader
+    from datatrove.pipeline.writers import ParquetWriter
+
+    config = MinhashConfig(num_buckets=BANDS, hashes_per_bucket=ROWS, n_grams=WORDS)
+    names = ("signatures", "buckets", "remove", "kept")
+    signatures, buckets, remove, kept = (str(out / name) for name in names)
+    reader = ParquetReader(str(source), glob_pattern="[0-9]*.parquet")
+    tasks = len(list(source.glob("[0-9]*.parquet")))
+    stages = [
+        ([reader, MinhashDedupSignature(signatures, config)], tasks),
+        ([MinhashDedupBuckets(signatures, buckets, config=config)], BANDS),
+        ([MinhashDedupCluster(buckets, remove, config=config)], 1),
+        ([reader, MinhashDedupFilter(remove), ParquetWriter(kept)], tasks),
+    ]
+    for number, (pipeline, count) in enumerate(stages):
+        logs = str(out / "logs" / str(number))
+        LocalPipelineExecutor(pipeline, tasks=count, workers=WORKERS, logging_dir=logs).run()
+    return rows(out / "kept")
+
+
+def daft(source: Path, out: Path) -> int:
+    """Signatures by daft's minhash, bands by its group by, clusters by union-find."""
+    import daft as library
+    from daft import col
+
+    frame = library.read_parquet(str(source / "[0-9]*.parquet"))
+    frame = frame._add_monotonically_increasing_id("number").collect()
+    text = col("text").normalize(remove_punct=True, lowercase=True, white_space=True)
+    signed = frame.select(
+        "number", text.minhash(num_hashes=BANDS * ROWS, ngram_size=WORDS).alias("signature")
+    )
+    pairs = []
+    signed = signed.collect()
+    for band in range(BANDS):
+        key = col("signature").slice(band * ROWS, (band + 1) * ROWS)
+        groups = signed.select("number", key.hash().alias("key")).groupby("key")
+        lists = groups.agg(col("number").list_agg().alias("numbers"))
+        lists = lists.where(col("numbers").list_count() > 1)
+        pairs += [(min(each), n) for each in lists.to_pydict()["numbers"] for n in each]
+    dropped = later_members(pairs)
+    kept = frame.where(~col("number").is_in(list(dropped))) if dropped else frame
+    kept.write_parquet(str(out / "kept"))
+    return rows(out / "kept")
+
+
+def rensa(source: Path, out: Path) -> int:
+    """Shingles in Python, signatures by rensa."""
+    import numpy as np
+    from rensa import RMinHash
+
+    def keys(texts: list[str]) -> "np.ndarray":
+        digests = RMinHash.digests_from_token_sets([shingles(t) for t in texts], BANDS * ROWS, 1)
+        return np.array(digests, np.uint32).reshape(-1, BANDS, ROWS)
+
+    return in_one_process(source, out, keys)
+
+
+def datasketch(source: Path, out: Path) -> int:
+    """Shingles in Python, signatures by datasketch."""
+    import numpy as np
+    from datasketch import MinHash
+
+    def keys(texts: list[str]) -> "np.ndarray":
+        tokens = ([shingle.encode() for shingle in shingles(text)] for text in texts)
+        hashes = [each.hashvalues for each in MinHash.generator(tokens, num_perm=BANDS * ROWS)]
+        return np.array(hashes).reshape(-1, BANDS, ROWS)
+
+    return in_one_process(source, out, keys)
+
+
+def shingles(text: str) -> list[str]:
+    """The word 5-grams of a text."""
+    import re
+
+    words = re.findall(r"\w+", text.lower()) or [text]
+    return list({" ".join(words[n : n + WORDS]) for n in range(max(1, len(words) - WORDS + 1))})
+
+
+def in_one_process(source: Path, out: Path, keys: Callable) -> int:
+    """Read, group by band, write: what is shortest around a library of signatures."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    files = sorted(source.glob("[0-9]*.parquet"))
+    table = pa.concat_tables([pq.ParquetFile(file).read() for file in files])
+    bands = keys(table["text"].to_pylist())
+    pairs = []
+    for band in range(BANDS):
+        first: dict[bytes, int] = {}
+        for number, row in enumerate(bands[:, band]):
+            pairs.append((first.setdefault(row.tobytes(), number), number))
+    dropped = later_members(pairs)
+    kept = table.filter(pa.array([n not in dropped for n in range(table.num_rows)]))
+    pq.write_table(kept, out / "kept.parquet", compression="zstd")
+    return kept.num_rows
+
+
+def later_members(pairs: list[tuple[int, int]]) -> set[int]:
+    """All but the first of what the pairs connect."""
+    parents: dict[int, int] = {}
+
+    def root(item: int) -> int:
+        while (above := parents.setdefault(item, item)) != item:
+            parents[item] = parents[above]
+            item = parents[item]
+        return item
+
+    for one, other in pairs:
+        low, high = sorted((root(one), root(other)))
+        parents[high] = low
+    return {item for item in list(parents) if root(item) != item}
+
+
+def rows(folder: Path) -> int:
+    """Documents in a folder of parquet files."""
+    import pyarrow.parquet as pq
+
+    return sum(pq.read_metadata(file).num_rows for file in folder.rglob("*.parquet"))
+
+
+class Peak(threading.Thread):
+    """The largest resident memory of this process and its descendants, MiB."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.mib = 0.0
+        self.ended = threading.Event()
+
+    def run(self) -> None:
+        own = psutil.Process()
+        while not self.ended.wait(0.02):
+            total = 0
+            for process in (own, *own.children(recursive=True)):
+                try:
+                    total += process.memory_info().rss
+                except psutil.NoSuchProcess:
+                    continue
+            self.mib = max(self.mib, total / 2**20)
+
+
+def measure(name: str, source: Path, out: Path) -> None:
+    """In a process of its own: run one engine, and print what it did as JSON."""
+    engine: Callable[[Path, Path], int] = globals()[name]
+    for module in {"ours": ["llm.stages.dedup"], "datatrove": ["datatrove.executor"]}.get(
+        name, [name, "pyarrow.parquet"]
+    ):
+        importlib.import_module(module)
+    peak = Peak()
+    peak.start()
+    started = time.perf_counter()
+    kept = engine(source, out)
+    wall_s = time.perf_counter() - started
+    peak.ended.set()
+    peak.join()
+    print(json.dumps({"kept": kept, "wall_s": wall_s, "mib": peak.mib}))  # noqa: T201
+
+
+def prepare(folder: Path) -> None:
+    """50,000 docstrings of the standard library and of what is installed, gathered and extracted."""
+    from llm.config.base import load_section
+    from llm.config.corpus import ExtractConfig, GatherConfig
+    from llm.config.paths import Paths
+    from llm.process import Context
+    from llm.stages import extract, gather
+
+    names = ("models", "metrics", "timings", "plots", "reports", "work")
+    paths = Paths(data=str(folder), **{name: str(folder / name) for name in names})
+    config = load_section(GatherConfig, "gather", Path("params.yaml"))
+    more = [name for name in MORE_PACKAGES.split() if importlib.util.find_spec(name)]
+    source = config.sources[0]
+    wider = source.model_copy(update={"packages": [*source.packages, *more]})
+    config = config.model_copy(update={"sources": [wider], "max_documents": 50_000})
+    gather.run(Context("gather", paths, folder / "work" / "gather", WORKERS), gather=config)
+    section = load_section(ExtractConfig, "extract", Path("params.yaml"))
+    extract.run(Context("extract", paths, folder / "work" / "extract", WORKERS), extract=section)
+
+
+def repeated(source: Path, times: int, folder: Path) -> Path:
+    """The shards so many times, each copy's words ending in its number: it duplicates no other."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    files = sorted(source.glob("[0-9]*.parquet"))
+    for number in range(times * len(files)):
+        copy, file = divmod(number, len(files))
+        table = pq.read_table(files[file])
+        for name in ("text", "meta"):
+            changed = pc.replace_substring_regex(table[name], r"([a-z]{3})\b", rf"\g<1>{copy}")
+            table = table.set_column(table.schema.get_field_index(name), name, changed)
+        ids = [f"{copy:03x}{each[3:]}" for each in table["id"].to_pylist()]
+        table = table.set_column(0, "id", pa.array(ids))
+        pq.write_table(table, folder / f"{number:05d}.parquet", compression="zstd")
+    return folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="De-duplicators side by side.")
+    parser.add_argument("folder", type=Path, nargs="+", help="[prepare] FOLDER")
+    parser.add_argument("--python", default=sys.executable, help="of the environment of the peers")
+    parser.add_argument("--times", type=int, default=1, help="repeat the corpus")
+    parser.add_argument("--only", nargs="+", choices=ENGINES, default=ENGINES)
+    parser.add_argument("--measure", nargs=2, metavar=("ENGINE", "OUT"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    folder = options.folder[-1].resolve()
+    if str(options.folder[0]) == "prepare":
+        prepare(folder)
+        return
+    if options.measure:
+        measure(options.measure[0], folder, Path(options.measure[1]))
+        return
+    source = folder / "extract"
+    if options.times > 1:
+        source = repeated(source, options.times, folder / "repeated")
+    compare(source, options.only, options.python)
+
+
+def compare(source: Path, engines: list[str], python: str) -> None:
+    """Run each engine and print a row for it."""
+    documents = rows(source)
+    size = sum(file.stat().st_size for file in source.glob("[0-9]*.parquet")) / 1e6
+    logger.info("%d documents, %.1f MB of parquet, load %.1f", documents, size, os.getloadavg()[0])
+    logger.info("| engine | documents/s | seconds | kept | peak MiB | ours is faster by |")
+    logger.info("|---|---:|---:|---:|---:|---:|")
+    base = 0.0
+    for name in engines:
+        out = source.parent / f"out-{name}"
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir()
+        command = [sys.executable if name == "ours" else python, "-m", "benchmarks.dedup"]
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+        result = subprocess.run(
+            [*command, str(source), "--measure", name, str(out)],
+            env=environment | {"DO_NOT_TRACK": "1"},
+            capture_output=True,
+            text=True,
+        )
+        if result.returncode:
+            logger.info("| %s | failed: %s |", name, result.stderr.strip().splitlines()[-1:])
+            continue
+        found = json.loads(result.stdout.strip().splitlines()[-1])
+        base = base or found["wall_s"]
+        logger.info(
+            f"| {name} | {documents / found['wall_s']:,.0f} | {found['wall_s']:.2f} "
+            f"| {found['kept']:,} | {found['mib']:,.0f} | {found['wall_s'] / base:.1f} |"
+        )
+        shutil.rmtree(out)
+
+
+if __name__ == "__main__":
+    main()

@@ -166,6 +166,7 @@ def _report(
     per_step_s = speed.busy_s / max(1, speed.steps)
     left_s = (n_steps - state.step) * per_step_s
     val = f"  val {row['val/loss']:.4f}" if "val/loss" in row else ""
+    val += f"  bpb {row['val/bpb']:.4f}" if "val/bpb" in row else ""
     logger.info(
         "%s  step %d/%d  loss %.4f%s  lr %.2e  %d tokens/s  mfu %.0f%%  %.2f GB  %s left",
         *(job.name, state.step, n_steps, row["train/loss"], val, row["lr"]),

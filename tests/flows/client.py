@@ -1,7 +1,5 @@
 """Asks a real `make up` for runs, and looks at what became of them."""
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +8,19 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     ArtifactFilter,
     ArtifactFilterFlowRunId,
+    FlowRunFilter,
+    FlowRunFilterParentFlowRunId,
     LogFilter,
     LogFilterFlowRunId,
 )
 from prefect.client.schemas.objects import Artifact, FlowRun, StateType
 
 from llm.config.base import read_yaml
+from llm.tracking.process_id import ProcessId
+from tests.flows.waiting import wait_for
+
+FINAL = {StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED}
+SENDER = "llm.tracking.sender"
 
 
 def params_with(folder: Path, seed: int) -> dict[str, Any]:
@@ -31,19 +36,35 @@ def start(
     return client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
 
 
-def finished(client: SyncPrefectClient, run: FlowRun) -> FlowRun:
-    final = {StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED}
-    wait_for(lambda: client.read_flow_run(run.id).state_type in final, 120)
-    wait_for(lambda: any("Finished in state" in log.message for log in logs_of(client, run)), 30)
+def ended(client: SyncPrefectClient, run: FlowRun, limit_s: float = 120.0) -> FlowRun:
+    """The run, once it is in a final state."""
+    wait_for(lambda: client.read_flow_run(run.id).state_type in FINAL, limit_s)
     return client.read_flow_run(run.id)
 
 
-def logs_of(client: SyncPrefectClient, run: FlowRun) -> list[Any]:
-    return client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id])), limit=200)
+def finished(client: SyncPrefectClient, run: FlowRun, limit_s: float = 120.0) -> FlowRun:
+    """The same, with its whole log there; for a run that nothing has killed."""
+    ended(client, run, limit_s)
+    wait_for(lambda: "Finished in state" in text_of(client, run))
+    return client.read_flow_run(run.id)
+
+
+def sub_flows(client: SyncPrefectClient, run: FlowRun) -> list[FlowRun]:
+    """The runs that are part of the run, in the order of their beginning."""
+    parent = FlowRunFilterParentFlowRunId(any_=[run.id])
+    runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=parent))
+    return sorted(runs, key=lambda sub: str(sub.start_time))
+
+
+def log_of(client: SyncPrefectClient, run: FlowRun) -> list[str]:
+    """The messages in the run's log."""
+    chosen = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]))
+    return [log.message for log in client.read_logs(chosen, limit=200)]
 
 
 def text_of(client: SyncPrefectClient, run: FlowRun) -> str:
-    return "\n".join(log.message for log in logs_of(client, run))
+    """The same as one text."""
+    return "\n".join(log_of(client, run))
 
 
 def artifacts_of(client: SyncPrefectClient, run: FlowRun) -> list[Artifact]:
@@ -52,15 +73,14 @@ def artifacts_of(client: SyncPrefectClient, run: FlowRun) -> list[Artifact]:
     )
 
 
-def processes_in(folder: Path) -> list[psutil.Process]:
-    """The processes that work in a run's worktree of the project."""
-    found = psutil.process_iter(["cmdline", "cwd"])
-    place = str(folder / ".llm" / "worktrees")
-    return [process for process in found if (process.info["cwd"] or "").startswith(place)]
-
-
-def wait_for(condition: Callable[[], bool], limit_s: float) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, f"did not happen within {limit_s:g} s"
-        time.sleep(0.5)
+def processes_of(run: FlowRun) -> list[ProcessId]:
+    """The run's process and all that it has started, but for MLflow's sender, which outlives it."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            of_run = process.environ().get("PREFECT__FLOW_RUN_ID") == str(run.id)
+            if of_run and SENDER not in process.cmdline():
+                found.append(ProcessId.of(process.pid))
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found

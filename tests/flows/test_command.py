@@ -5,8 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -14,6 +12,7 @@ import pytest
 
 from flows.command import CommandError, end_group, end_live, group_members, run_command
 from llm.tracking.process_id import ProcessId
+from tests.flows.waiting import wait_for
 
 TIED = Path(__file__).parents[2] / "llm" / "tied.py"
 SPAWN = "import subprocess, sys; print(subprocess.Popen(['sleep', '600']).pid, flush=True);"
@@ -68,7 +67,7 @@ def test_commands_in_other_threads_can_be_ended(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=work)
     thread.start()
-    _wait(lambda: bool(lines))
+    wait_for(lambda: bool(lines))
     end_live()
     thread.join(timeout=30)
     assert not thread.is_alive()
@@ -100,17 +99,10 @@ def test_a_tied_command_ends_with_the_process_that_started_it() -> None:
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
-        _wait(lambda: psutil.Process(child).name() == "sleep")
+        wait_for(lambda: psutil.Process(child).name() == "sleep")
         os.kill(parent.pid, signal.SIGKILL)
-        _wait(lambda: not ProcessId.of(child).born)
+        wait_for(lambda: not ProcessId.of(child).born)
 
 
 def _ignore(line: str) -> None:
     """Nobody reads it."""
-
-
-def _wait(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen within 30 s"
-        time.sleep(0.05)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -14,22 +14,27 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from llm.config.presets import apply_values
 from llm.registry.moves import history
 from llm.registry.versions import CHAMPION, Registry
-from tests.flows.up_process import FINAL, ended, running_up, wait_for
+from tests.flows.client import FINAL, ended, start
+from tests.flows.up_process import running_up
+from tests.flows.waiting import wait_for
 from tests.registry.promotable import built_project, copy_of
 
 TIMEOUT_S = 15
+PROMOTE = "promote/default"
 
 
 @pytest.fixture(scope="module")
-def served(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[tuple[Registry, SyncPrefectClient]]:
-    """The project with three versions, its servers running, and a client of each."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project with three versions."""
     folder = tmp_path_factory.mktemp("served") / "project"
     copy_of(built_project(tmp_path_factory.getbasetemp()), folder)
-    few = {"promote": {"gates": ["tasks", "size"], "approval_timeout_s": TIMEOUT_S}}
-    text = (folder / "params.yaml").read_text()
-    (folder / "params.yaml").write_text(apply_values(text, few, ""))
+    ask(folder, TIMEOUT_S)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(folder: Path) -> Iterator[tuple[Registry, SyncPrefectClient]]:
+    """The project's servers running, and a client of each."""
     with (
         running_up(folder, {}) as up,
         temporary_settings({PREFECT_API_URL: f"{up.state['prefect']}/api"}),
@@ -42,7 +47,7 @@ def test_the_run_pauses_with_the_table_and_an_approval_makes_the_champion(
     served: tuple[Registry, SyncPrefectClient],
 ) -> None:
     registry, client = served
-    run = start(client, "promote", {"version": "1", "reason": "the first", "approval": True})
+    run = start(client, {"version": "1", "reason": "the first", "approval": True}, PROMOTE)
     paused(client, run)
     keyset = client.read_flow_run(run.id).state.state_details.run_input_keyset  # pyright: ignore
     shown = json.loads(client.read_flow_run_input(run.id, keyset["description"]))
@@ -69,7 +74,7 @@ def test_a_worse_version_fails_the_run_with_the_gates_named(
     served: tuple[Registry, SyncPrefectClient],
 ) -> None:
     registry, client = served
-    run = ended(client, start(client, "promote", {"version": "2", "approval": True}))
+    run = ended(client, start(client, {"version": "2", "approval": True}, PROMOTE))
     assert run.state_name == "Failed"
     assert run.state is not None
     assert "models:/llm/2 is not promoted; gates failed: tasks" in str(run.state.message)
@@ -80,11 +85,11 @@ def test_who_declines_or_does_not_answer_promotes_nothing_and_is_on_record(
     served: tuple[Registry, SyncPrefectClient],
 ) -> None:
     registry, client = served
-    run = start(client, "promote", {"version": "3", "approval": True})
+    run = start(client, {"version": "3", "approval": True}, PROMOTE)
     paused(client, run)
     client.resume_flow_run(run.id, {"decision": "decline", "name": "Eve", "comment": "no"})
     assert ended(client, run).state_name == "Failed"
-    ended(client, start(client, "promote", {"version": "3", "approval": True}))
+    ended(client, start(client, {"version": "3", "approval": True}, PROMOTE))
     # Prefect's server ends a pause by itself, and the run's process records it a moment later
     wait_for(lambda: history(registry, "llm")[-1].by == "nobody", 60)
     told = [(m.action, m.version, m.by, m.reason) for m in history(registry, "llm")][-2:]
@@ -99,24 +104,26 @@ def test_without_approval_a_run_promotes_and_another_one_rolls_back(
     served: tuple[Registry, SyncPrefectClient],
 ) -> None:
     registry, client = served
-    run = ended(client, start(client, "promote", {}))  # the candidate is version 3
+    run = ended(client, start(client, {}, PROMOTE))  # the candidate is version 3
     assert run.state_name == "Completed"
     assert champion(registry) == "3"
-    run = ended(client, start(client, "rollback", {"reason": "it swears", "name": "Eve"}))
+    run = ended(client, start(client, {"reason": "it swears", "name": "Eve"}, "rollback/default"))
     assert run.state_name == "Completed"
     assert champion(registry) == "1"
     tags = registry.find("1", "llm").tags
     assert (tags["champion/by"], tags["champion/reason"]) == ("Eve", "it swears")
 
 
+def ask(folder: Path, timeout_s: int) -> None:
+    """Judge by two gates, and let a person take so long."""
+    asked = {"promote": {"gates": ["tasks", "size"], "approval_timeout_s": timeout_s}}
+    text = (folder / "params.yaml").read_text()
+    (folder / "params.yaml").write_text(apply_values(text, asked, ""))
+
+
 def champion(registry: Registry) -> str | None:
     found = registry.by_alias("llm", CHAMPION)
     return found.number if found else None
-
-
-def start(client: SyncPrefectClient, flow: str, parameters: dict[str, Any]) -> FlowRun:
-    deployment = client.read_deployment_by_name(f"{flow}/default")
-    return client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
 
 
 def paused(client: SyncPrefectClient, run: FlowRun) -> None:

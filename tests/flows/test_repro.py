@@ -4,13 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.flows.conftest import git
+from tests.flows.waiting import wait_for
 
 COUNTED = """
 import os, sys, time
@@ -63,7 +62,7 @@ def test_two_at_once_with_the_same_content_compute_it_once(small: Path, tmp_path
     begun = tmp_path / "begun"
     settings = {"BEGUN": str(begun), "LLM_STAGE_LOCKS": str(tmp_path / "locks")}
     first = _repro(small, settings | {"LLM_RUN_NAME": "calm-hare"})
-    _wait(begun.exists)
+    wait_for(begun.exists)
     second = _repro(other, settings | {"LLM_RUN_NAME": "late-fox"})
     said = second.communicate(timeout=60)[0]
     assert (first.wait(timeout=60), second.returncode) == (0, 0)
@@ -84,7 +83,7 @@ def test_one_that_was_killed_holds_nobody_up(small: Path, tmp_path: Path) -> Non
     (small / "make.py").write_text(COUNTED.replace("time.sleep(2)", forever_at_first))
     settings = {"BEGUN": str(begun), "LLM_STAGE_LOCKS": str(tmp_path / "locks")}
     first = _repro(small, settings)
-    _wait(lambda: begun.exists() and begun.read_text() == "once ")
+    wait_for(lambda: begun.exists() and begun.read_text() == "once ")
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
     assert _repro(small, settings).wait(timeout=60) == 0
@@ -104,10 +103,3 @@ def _repro(
         text=True,
         start_new_session=True,
     )
-
-
-def _wait(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen within 30 s"
-        time.sleep(0.05)

@@ -3,9 +3,8 @@
 import os
 import socket
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from flows.supervisor import Service, Supervisor
 from llm.errors import ConfigError, LLMError
 from llm.listening import LISTEN_FD, bind, url_of
 from llm.tracking.process_id import ProcessId
+from tests.flows.waiting import wait_for
 
 SERVER = f"""
 import http.server, os, socket
@@ -48,8 +48,8 @@ def test_who_asks_while_a_server_is_started_again_waits_and_gets_an_answer(
     supervisor.wait([service])
     first = _get(url)
     os.kill(int(first), 9)
-    _wait(lambda: service.process is not None and service.process.poll() is not None)
-    _wait(lambda: supervisor.watch() == [] and service.process is not None)
+    wait_for(lambda: service.process is not None and service.process.poll() is not None)
+    wait_for(lambda: supervisor.watch() == [] and service.process is not None)
     second = _get(url)
     assert second != first
     assert running_state(supervisor.root) is not None
@@ -70,12 +70,12 @@ os._exit(7)
     service = Service("fragile", _python(code), os.environ, lambda: True)
     supervisor.start(service)
     given_up: list[Service] = []
-    _wait(lambda: bool(given_up.extend(supervisor.watch()) or given_up))
+    wait_for(lambda: bool(given_up.extend(supervisor.watch()) or given_up))
     assert given_up == [service]
     assert supervisor.services == []
     children = supervisor.log(service).read_text().split()
     assert len(children) == 3
-    _wait(lambda: not any(ProcessId.of(int(child)).born for child in children))
+    wait_for(lambda: not any(ProcessId.of(int(child)).born for child in children))
 
 
 def test_a_service_that_ends_instead_of_starting_is_an_error_that_names_its_log(
@@ -109,10 +109,3 @@ def _python(code: str) -> list[str]:
 def _get(url: str) -> str:
     with urllib.request.urlopen(url, timeout=30) as response:
         return response.read().decode()
-
-
-def _wait(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen within 30 s"
-        time.sleep(0.05)

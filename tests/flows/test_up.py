@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,19 +22,9 @@ from llm.config.model import ModelConfig
 from llm.registry.versions import Registry
 from llm.tokenizer.load import Tokenizer
 from llm.tracking.process_id import ProcessId
-from tests.flows.up_process import (
-    FINAL,
-    Up,
-    clone,
-    ended,
-    finish,
-    log_of,
-    running_up,
-    start,
-    start_up,
-    start_waiting,
-    wait_for,
-)
+from tests.flows.client import FINAL, ended, start, sub_flows, text_of
+from tests.flows.up_process import Up, clone, finish, running_up, start_up, start_waiting
+from tests.flows.waiting import wait_for
 from tests.serve.conftest import Versions
 
 
@@ -87,7 +78,7 @@ def test_a_run_goes_on_while_a_server_is_killed_and_loses_no_record(
     run = start_waiting(up, client)
     up.kill(server)
     run = finish(up, client, run)
-    assert run.state_name == "Completed", log_of(client, run)
+    assert run.state_name == "Completed", text_of(client, run)
     assert f"{server} was ended by SIGKILL" in up.log
     wait_for(lambda: all(task.state_type in FINAL for task in client.read_task_runs()), 30)
     wait_for(lambda: not list((up.folder / ".llm" / "tracking").glob("flow-*")), 60)
@@ -110,6 +101,25 @@ def test_a_run_can_be_cancelled_after_prefect_was_killed(up: Up, client: SyncPre
     assert ended(client, run).state_name == "Cancelled"
 
 
+def test_a_run_whose_process_alone_is_killed_is_crashed_with_its_sub_flow_and_goes_on_when_asked_again(
+    up: Up, client: SyncPrefectClient
+) -> None:
+    run = start_waiting(up, client)
+    train = sub_flows(client, run)[-1]
+    assert (train.name, train.state_name) == ("train", "Running")
+    deployments = psutil.Process(up.service("deployments").pid)
+    (engine,) = [each for each in deployments.children() if "prefect.engine" in each.cmdline()]
+    known = [ProcessId.of(each.pid) for each in (engine, *engine.children(recursive=True))]
+    assert any("stage.py" in psutil.Process(each.pid).cmdline() for each in known)
+    os.kill(engine.pid, signal.SIGKILL)
+    wait_for(lambda: client.read_flow_run(train.id).state_name == "Crashed", 15)
+    assert ended(client, run).state_name == "Crashed"
+    wait_for(lambda: not any(process.is_alive() for process in known), 15)
+    again = finish(up, client, start(client, dict(run.parameters)))
+    assert again.state_name == "Completed", text_of(client, again)
+    assert {sub.state_name for sub in sub_flows(client, again)} == {"Completed"}
+
+
 def test_killed_deployments_leave_no_process_and_their_run_crashed(
     up: Up, client: SyncPrefectClient
 ) -> None:
@@ -122,7 +132,7 @@ def test_killed_deployments_leave_no_process_and_their_run_crashed(
     run = ended(client, run)
     assert run.state_name == "Crashed"
     again = ended(client, start(client, {"upto": "gather"}))
-    assert again.state_name == "Completed", log_of(client, again)
+    assert again.state_name == "Completed", text_of(client, again)
 
 
 def test_a_champion_is_served_as_soon_as_there_is_one(
@@ -135,6 +145,19 @@ def test_a_champion_is_served_as_soon_as_there_is_one(
     wait_for(lambda: _version(health) == "1", 60)
     up.kill("model server")
     assert httpx.get(health, timeout=60).json()["version"] == "1"  # waits for the next one
+
+
+def test_nothing_listens_where_other_machines_could_reach_it(up: Up) -> None:
+    sockets = [
+        socket
+        for process in up.processes()
+        for socket in process.net_connections("inet")
+        if socket.status == psutil.CONN_LISTEN
+    ]
+    assert {socket.laddr.port for socket in sockets} >= {
+        httpx.URL(up.state[server]).port for server in ("prefect", "mlflow", "model_server")
+    }
+    assert [s.laddr for s in sockets if not ip_address(s.laddr.ip).is_loopback] == []
 
 
 def test_a_second_up_says_that_it_runs_already(up: Up) -> None:

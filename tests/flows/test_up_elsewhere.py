@@ -18,17 +18,10 @@ from llm.config.model import ModelConfig
 from llm.registry.versions import Registry
 from llm.tokenizer.load import Tokenizer
 from tests.conftest import ROOT
+from tests.flows.client import ended, text_of
 from tests.flows.storage import DATABASE_PASSWORD, Postgres, postgres, s3, why_no_postgres
-from tests.flows.up_process import (
-    Up,
-    clone,
-    ended,
-    free_ports,
-    log_of,
-    running_up,
-    start_waiting,
-    wait_for,
-)
+from tests.flows.up_process import Up, clone, free_ports, running_up, start_waiting
+from tests.flows.waiting import wait_for
 from tests.serve.conftest import Versions
 
 USER, PASSWORD, KEY = "ann", "correct-horse-battery", "key-of-the-model-server"
@@ -134,7 +127,7 @@ def test_a_run_goes_on_while_postgresql_restarts_and_is_pushed(
     time.sleep(8)  # the stage ends, and the run wants to say so and go on
     database.start()
     run = ended(client, run)
-    assert run.state_name == "Completed", log_of(client, run)
+    assert run.state_name == "Completed", text_of(client, run)
     wait_for(lambda: not list((up.folder / ".llm" / "tracking").glob("flow-*")), 60)
     mlflow = MlflowClient(up.state["mlflow"])
     experiment = mlflow.get_experiment_by_name("llm")

@@ -7,8 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +15,14 @@ from typing import Any
 
 import psutil
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun
 
 from flows.worktree import git
 from llm.config.base import read_yaml
 from llm.tracking.process_id import ProcessId
 from tests.conftest import ROOT
+from tests.flows.client import FINAL, ended, start, text_of
+from tests.flows.waiting import wait_for
 
 WAITING = itertools.count(1000)  # seeds with which pretrain ticks until `finish` lets it go on
 TICKS = """
@@ -35,7 +35,6 @@ TICKS = """
             time.sleep(0.2)
         Path("instructions.begun").touch()  # which a later run has from the cache
 """
-FINAL = {StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED}
 DROPPED = ("LLM_", "MLFLOW_", "PREFECT_", "DVC_EXP_NAME", "AWS_")
 
 
@@ -135,8 +134,8 @@ def start_waiting(up: Up, client: SyncPrefectClient) -> FlowRun:
     run = start(client, {"params": values})
 
     def ticks() -> bool:
-        assert client.read_flow_run(run.id).state_type not in FINAL, log_of(client, run)
-        return any("tick 2" in line for line in log_of(client, run))
+        assert client.read_flow_run(run.id).state_type not in FINAL, text_of(client, run)
+        return "tick 2" in text_of(client, run)
 
     wait_for(ticks, 120)
     return run
@@ -146,28 +145,3 @@ def finish(up: Up, client: SyncPrefectClient, run: FlowRun) -> FlowRun:
     """Let pretrain go on, and the run end."""
     (up.folder / "go").touch()
     return ended(client, run)
-
-
-def start(client: SyncPrefectClient, parameters: dict[str, Any]) -> FlowRun:
-    """Ask for a run."""
-    deployment = client.read_deployment_by_name("build-llm/default")
-    return client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
-
-
-def ended(client: SyncPrefectClient, run: FlowRun) -> FlowRun:
-    """The run, once it has ended."""
-    wait_for(lambda: client.read_flow_run(run.id).state_type in FINAL, 120)
-    return client.read_flow_run(run.id)
-
-
-def log_of(client: SyncPrefectClient, run: FlowRun) -> list[str]:
-    """The lines of the run's log."""
-    chosen = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id]))
-    return [log.message for log in client.read_logs(chosen, limit=200)]
-
-
-def wait_for(condition: Callable[[], bool], limit_s: float) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, f"did not happen within {limit_s:g} s"
-        time.sleep(0.2)

@@ -14,6 +14,7 @@ from llm.tracking.process_id import ProcessId
 
 STATE = Path(".llm") / "up.json"
 LOCK = Path(".llm") / "up.lock"
+SERVER_GRACE_S = 20.0  # from SIGTERM to SIGKILL
 
 
 def running_state(root: Path) -> dict[str, Any] | None:
@@ -55,7 +56,7 @@ def end_all(root: Path) -> int:
     alive = [process for process in processes if process.is_alive()]
     below = [child for process in alive for child in _descendants(process.pid)]
     for process in alive:
-        end_group(process.pid)
+        end_group(process.pid, SERVER_GRACE_S)
     # flow runs and stages are in sessions of their own
     end_groups([child.pid for child in below if child.is_alive()])
     path.unlink()

@@ -16,7 +16,7 @@ from pathlib import Path
 from socket import socket
 
 from flows.command import end_group
-from flows.running import end_all, write_state
+from flows.running import SERVER_GRACE_S, end_all, write_state
 from llm import tied
 from llm.errors import LLMError
 from llm.listening import BACKLOG, LISTEN_FD
@@ -122,7 +122,9 @@ class Supervisor:
         lived_s = time.monotonic() - service.started
         service.deaths = 1 if lived_s >= STEADY_S else service.deaths + 1
         service.process = None
-        service.ender = threading.Thread(target=end_group, args=[process.pid], daemon=True)
+        service.ender = threading.Thread(
+            target=end_group, args=[process.pid, SERVER_GRACE_S], daemon=True
+        )
         service.ender.start()
         self._enders = [*(each for each in self._enders if each.is_alive()), service.ender]
         wait_s = 0 if service.deaths == 1 else 2 ** (service.deaths - 2)

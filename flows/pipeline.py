@@ -23,9 +23,11 @@ from flows.form import (
     StageTimeout,
     Upto,
 )
+from flows.refusal import failing_plainly
 
 
 @flow(name="build-llm", description="Raw text to a registered model.")
+@failing_plainly
 def build_llm(
     preset: Preset = None,
     overrides: Overrides = NO_OVERRIDES,
@@ -51,7 +53,7 @@ def build_llm(
     build(Request(preset, params, overrides, upto, only, stages_at_once, stage_timeout_s))
 
 
-def _up_to(group: str, what: str) -> Flow[Any, None]:
+def _up_to(group: str, what: str) -> Flow[Any, Any]:
     """A flow that makes everything up to the end of a group of stages."""
 
     def part(
@@ -67,7 +69,7 @@ def _up_to(group: str, what: str) -> Flow[Any, None]:
     part.__name__ = part.__qualname__ = group  # by which a deployment finds it here
     part.__doc__ = inspect.getdoc(build_llm.fn)  # for the fields' descriptions
     about = f"{what} Unchanged stages come from the cache."
-    return flow(name=group, description=about)(part)
+    return flow(name=group, description=about)(failing_plainly(part))
 
 
 corpus = _up_to("corpus", "Raw text to token shards.")

@@ -20,6 +20,7 @@ from pydantic import Field
 
 from flows.alive import alive
 from flows.command import run_command
+from flows.refusal import failing_plainly
 from llm.config.params import Params, load_params
 from llm.registry import promotion
 from llm.registry.moves import Said, roll_back
@@ -38,6 +39,7 @@ class Approval(RunInput):
 
 
 @flow(name="promote")
+@failing_plainly
 def promote(
     version: Annotated[
         str, Field(description="Number, alias, or models:/NAME/NUMBER of a registered version")
@@ -69,6 +71,7 @@ def promote(
 
 
 @flow(name="rollback")
+@failing_plainly
 def rollback(
     reason: Annotated[str, Field(description="Why; it is kept with the versions")] = "",
     name: Annotated[str, Field(description="Who decides; the flow run if empty")] = "",

@@ -11,9 +11,11 @@ from typing import Any
 from prefect import flow, get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.objects import State
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
+from prefect.states import Failed
 
 from flows.alive import alive
 from flows.artifacts import Artifacts, table
@@ -21,6 +23,7 @@ from flows.build import build, shared_environment
 from flows.earlier import earlier_results
 from flows.form import NO_OVERRIDES, FormParams, Overrides, Preset, Request, form_changes
 from flows.inputs import check_inputs
+from flows.refusal import failing_plainly
 from flows.stage import Workplace
 from flows.worktree import git, worktree
 from llm.config.params import load_params
@@ -35,11 +38,12 @@ PENDING = Path(".llm") / "refresh.pending"  # a new corpus has not been built to
 
 
 @flow(name="refresh", description="Gather again; rebuild everything if the corpus has changed.")
+@failing_plainly
 def refresh(
     preset: Preset = None,
     overrides: Overrides = NO_OVERRIDES,
     params: FormParams = None,
-) -> None:
+) -> State[Any] | None:
     """Gather again, and build what follows if that gave another corpus than the last time.
 
     Args:
@@ -53,14 +57,18 @@ def refresh(
         found = _gather_again(root, Request(preset, overrides=asked))
         get_run_logger().info(found.verdict)
         if not found.rebuild:
-            return
+            return None
 
         @flow(name="build-llm")
+        @failing_plainly
         def rebuild(preset: str | None, overrides: dict[str, Any]) -> None:
             build(Request(preset, overrides=overrides), start=found.branch)
 
-        rebuild(preset, asked)
+        built = rebuild(preset, asked, return_state=True)
+        if not built.is_completed():
+            return Failed(message=built.message)
         (root / PENDING).unlink(missing_ok=True)
+    return None
 
 
 def refresh_schedules() -> list[DeploymentScheduleCreate] | None:

@@ -28,6 +28,7 @@ from dvc.stage import Stage
 from dvc.stage.cache import _can_hash, _get_stage_hash
 from dvc.stage.exceptions import StageCmdFailedError
 
+from flows.disk import full_disk
 from llm.process import exclusive
 
 DVC_FAILED = 255  # as `dvc` itself exits
@@ -47,7 +48,11 @@ def main() -> None:
                 repo.reproduce(
                     given.stage, single_item=True, force=given.force, no_commit=given.no_commit
                 )
-    except DvcException as error:
+    except Exception as error:
+        if full := full_disk(error):
+            sys.exit(f"error: {given.stage}: {full}")
+        if not isinstance(error, DvcException):
+            raise
         _say_all(error)
         sys.exit(exit_code(error))
 

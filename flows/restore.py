@@ -16,6 +16,7 @@ import argparse
 import json
 import logging
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from dvc.repo import Repo, lock_repo
 from dvc.stage import PipelineStage, Stage
 from dvc.stage.loader import StageLoader
 
+from flows.disk import full_disk
 from llm.tracking.lineage import read_lock
 
 UNCHANGED = "didn't change"
@@ -39,18 +41,25 @@ def main() -> None:
     given = parser.parse_args()
     logging.getLogger("dvc").setLevel(logging.WARNING)
     known = [(folder, read_lock(folder / "dvc.lock")) for folder in given.earlier]
-    with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
-        _check_out_data(repo)
-        stages = {
-            stage.name: stage for stage in repo.index.stages if isinstance(stage, PipelineStage)
-        }
-        done: dict[str, PipelineStage] = {}
-        for name in given.stages:
-            stage = stages[name]
-            if _needs(repo, stage) <= done.keys() and (how := restore(stage, known)):
-                done[name] = stage
-                print(json.dumps({"stage": name, "how": how}), flush=True)  # noqa: T201
-        _lock(list(done.values()))
+    try:
+        with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
+            _restore_all(repo, given.stages, known)
+    except Exception as error:
+        if full := full_disk(error):
+            sys.exit(f"error: {full}")
+        raise
+
+
+def _restore_all(repo: Repo, names: list[str], known: list[tuple[Path, dict[str, Any]]]) -> None:
+    _check_out_data(repo)
+    stages = {stage.name: stage for stage in repo.index.stages if isinstance(stage, PipelineStage)}
+    done: dict[str, PipelineStage] = {}
+    for name in names:
+        stage = stages[name]
+        if _needs(repo, stage) <= done.keys() and (how := restore(stage, known)):
+            done[name] = stage
+            print(json.dumps({"stage": name, "how": how}), flush=True)  # noqa: T201
+    _lock(list(done.values()))
 
 
 def restore(stage: PipelineStage, known: list[tuple[Path, dict[str, Any]]]) -> str | None:

@@ -22,6 +22,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from flows.alive import alive
 from flows.children import Child, run_children
 from flows.form import Preset, StageTimeout, Upto
+from flows.refusal import failing_plainly
 from flows.sweep_plan import checked
 from llm.errors import LLMError
 from llm.git import git
@@ -43,6 +44,7 @@ ALL_SECTIONS: list[str] = []
 @flow(
     name="sweep", description="The chain again and again with other params, compared by a metric."
 )
+@failing_plainly
 def sweep(
     metric: Metric,
     goal: Goal = "min",

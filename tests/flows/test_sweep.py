@@ -13,8 +13,6 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
-    ArtifactFilter,
-    ArtifactFilterFlowRunId,
     FlowRunFilter,
     FlowRunFilterName,
 )
@@ -26,7 +24,9 @@ from flows.sweep_plan import checked, committed_params
 from llm.config.base import parse_yaml
 from llm.errors import ConfigError
 from llm.git import git
-from tests.flows.up_process import FINAL, Up, running_up, wait_for
+from tests.flows.client import artifacts_of, ended, finished, log_of, start, text_of
+from tests.flows.up_process import Up, running_up
+from tests.flows.waiting import wait_for
 from tests.sweep.plans import plan
 
 STAGE = """
@@ -76,7 +76,7 @@ def test_points_run_side_by_side_and_neither_one_that_fails_nor_a_killed_server_
     run = _start(client, space={"pretrain.seed": [2, 13], "sft.seed": [1, 2]})
     wait_for(lambda: len(_running(client, run)) == 2, 120)
     up.kill("prefect")
-    run = _finished(client, run)
+    run = ended(client, run, 240)
     assert run.state is not None
     assert run.state_name == "Completed", run.state.message
     assert "best: point 1 (pretrain.seed=2, sft.seed=1), 2" in str(run.state.message)
@@ -101,7 +101,7 @@ def test_points_run_side_by_side_and_neither_one_that_fails_nor_a_killed_server_
     page = (folder / ".llm" / "sweeps" / f"{run.name}.html").read_text()
     assert page.count("<svg") == 3  # the points, and each param; both curves are the same
     assert page.count(rows[0]["mlflow_url"]) == 1
-    artifacts = _artifacts(client, run)
+    artifacts = {str(found.key): found.data for found in artifacts_of(client, run)}
     assert artifacts["progress"] == 100
     table = json.loads(artifacts["points"])
     assert [row["best"] for row in table] == ["★", "", "", ""]
@@ -116,7 +116,7 @@ def test_a_sweep_of_the_same_points_takes_them_from_the_cache(
     folder = up.folder
     mark = time.time()
     asked = {"method": "seeds", "samples": 2, "seed": 2, "seed_sections": ["pretrain"]}
-    run = _finished(client, _start(client, **asked, register_best=True))
+    run = ended(client, _start(client, **asked, register_best=True), 240)
     assert run.state is not None
     assert run.state_name == "Completed", run.state.message
     kept = json.loads((folder / ".llm" / "sweeps" / f"{run.name}.json").read_text())
@@ -139,7 +139,7 @@ def test_cancelling_ends_the_points_that_run_and_leaves_nothing(
     run = _start(client, space={"pretrain.seed": [99, 98, 97, 96]})
     wait_for(lambda: len(_at_work(folder)) == 2, 120)
     client.set_flow_run_state(run.id, Cancelling())
-    run = _finished(client, run)
+    run = ended(client, run, 240)
     assert run.state_name == "Cancelled"
     wait_for(lambda: not _at_work(folder), 30)
     wait_for(lambda: len(_children(client, run)) == 2, 10)  # the others have never begun
@@ -149,13 +149,26 @@ def test_cancelling_ends_the_points_that_run_and_leaves_nothing(
     assert states == ["cancelled", "cancelled", "waiting", "waiting"]
 
 
-def test_a_sweep_that_cannot_be_starts_no_point(served: tuple[Up, SyncPrefectClient]) -> None:
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (
+            {"model.n_embd": [128, 100], "model.n_head": [4, 3], "model.n_kv_head": [1]},
+            "n_embd=128 must be a multiple of n_head=3",
+        ),
+        ({}, "space: method='grid' needs at least one key of params.yaml"),
+    ],
+)
+def test_a_sweep_that_cannot_be_starts_no_point_and_says_why(
+    served: tuple[Up, SyncPrefectClient], space: dict[str, Any], message: str
+) -> None:
     _, client = served
-    space = {"model.n_embd": [128, 100], "model.n_head": [4, 3], "model.n_kv_head": [1]}
-    run = _finished(client, _start(client, space=space))
+    run = finished(client, _start(client, space=space))
     assert run.state_name == "Failed"
     assert run.state is not None
-    assert "n_embd=128 must be a multiple of n_head=3" in str(run.state.message)
+    assert message in str(run.state.message)
+    assert log_of(client, run).count(str(run.state.message)) == 1
+    assert "Traceback" not in text_of(client, run)
     assert not _children(client, run)
 
 
@@ -215,14 +228,8 @@ def _write_stages(folder: Path) -> None:
 
 
 def _start(client: SyncPrefectClient, **parameters: Any) -> FlowRun:
-    deployment = client.read_deployment_by_name("sweep/default")
     asked = {"metric": "pretrain/seed", "upto": "pretrain", **parameters}
-    return client.create_flow_run_from_deployment(deployment.id, parameters=asked)
-
-
-def _finished(client: SyncPrefectClient, run: FlowRun) -> FlowRun:
-    wait_for(lambda: client.read_flow_run(run.id).state_type in FINAL, 240)
-    return client.read_flow_run(run.id)
+    return start(client, asked, "sweep/default")
 
 
 def _children(client: SyncPrefectClient, run: FlowRun) -> dict[str, FlowRun]:
@@ -232,11 +239,6 @@ def _children(client: SyncPrefectClient, run: FlowRun) -> dict[str, FlowRun]:
 
 def _running(client: SyncPrefectClient, run: FlowRun) -> list[FlowRun]:
     return [c for c in _children(client, run).values() if c.state_name == "Running"]
-
-
-def _artifacts(client: SyncPrefectClient, run: FlowRun) -> dict[str, Any]:
-    of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
-    return {str(found.key): found.data for found in client.read_artifacts(artifact_filter=of_run)}
 
 
 def _at_work(folder: Path) -> list[psutil.Process]:

@@ -7,30 +7,36 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Page, expect, sync_playwright
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tests.flows.up_process import running_up
 
 ROOT = Path(__file__).parents[2]
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+PATIENCE_MS = 30_000
 
 STAGE = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
 from llm.config.base import read_yaml
 from llm.files import write_json, write_text
+from llm.tied import tie_to_parent
 from llm.tracking.spool import recording
 
-FAIL, WAIT, DIE_ONCE, SLEEP = 13, 50, 66, 99
+FAIL, WAIT, DIE_ONCE, DEAF = 13, 50, 66, 99
 checkout = Path.cwd().parents[2]  # of the run whose worktree this is
 
+tie_to_parent()
 name = sys.argv[1]
 seed = read_yaml(Path("params.yaml"))["pretrain"]["seed"] if name == "pretrain" else 0
 with recording(name, Path(".llm"), {name: {"seed": seed}}, []) as recorder:
     print(f"this is {name}")
     if seed == FAIL:
         raise SystemExit("no such luck")
-    if seed == SLEEP:
+    if seed == DEAF:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         time.sleep(600)
     while seed == WAIT and not (checkout / "go").exists():
         time.sleep(0.1)
@@ -102,6 +108,20 @@ def project(template: Path, tmp_path: Path) -> Path:
 def git(folder: Path, *args: str) -> str:
     done = subprocess.run(["git", *args], cwd=folder, capture_output=True, text=True, check=True)
     return done.stdout.strip()
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    """A page of a headless browser."""
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine (`make system` installs it)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1300, "height": 1600})
+        page.set_default_timeout(PATIENCE_MS)
+        expect.set_options(timeout=PATIENCE_MS)
+        yield page
+        browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,30 +1,17 @@
-"""A person with a browser: the form refuses a bad value, starts a run, and the run's page shows it."""
+"""A person with a browser: a run asked for in a form, its page, and two runs beside each other."""
 
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
-import pytest
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from mlflow import MlflowClient
+from playwright.sync_api import Page, expect
 from prefect.client.orchestration import SyncPrefectClient
 
 from flows.worktree import git
-from tests.flows.client import finished, wait_for
-
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
-
-
-@pytest.fixture
-def page() -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1300, "height": 1600})
-        page.set_default_timeout(30_000)
-        yield page
-        browser.close()
+from tests.flows.browser import field
+from tests.flows.client import finished, start
+from tests.flows.waiting import wait_for
 
 
 def test_the_form_refuses_a_bad_value_and_starts_a_run_with_a_good_one(
@@ -35,9 +22,9 @@ def test_the_form_refuses_a_bad_value_and_starts_a_run_with_a_good_one(
     deployment = client.read_deployment_by_name("build-llm/default")
     page.goto(f"{site}/deployments/deployment/{deployment.id}/run")
     name = page.locator(".flow-run-name-input input").input_value()
-    seed = _field(_field(page, "pretrain"), "seed")
+    seed = field(field(page, "pretrain"), "seed")
     expect(seed).to_contain_text("Of new weights and of the order of batches.")
-    expect(_field(_field(page, "pretrain"), "precision")).to_contain_text("fp32")
+    expect(field(field(page, "pretrain"), "precision")).to_contain_text("fp32")
 
     seed.locator("input").fill("-1")
     page.get_by_role("button", name="Submit").click()
@@ -62,11 +49,29 @@ def test_the_form_refuses_a_bad_value_and_starts_a_run_with_a_good_one(
     page.screenshot(path=tmp_path / "run.png")
 
 
-def _field(within: Page | Locator, name: str) -> Locator:
-    """The innermost part of the form that has this title."""
-    title = f"//span[contains(@class, 'schema-form-property__label')][normalize-space()='{name}']"
-    part = "ancestor::div[contains(concat(' ', @class, ' '), ' schema-form-property ')][1]"
-    return within.locator(f"xpath=.{title}/{part}").first
+def test_mlflow_shows_two_runs_beside_each_other_with_the_param_that_differs(
+    served: tuple[Path, SyncPrefectClient], page: Page, tmp_path: Path
+) -> None:
+    folder, client = served
+    asked = [start(client, {"overrides": {"pretrain.seed": n}, "upto": "corpus"}) for n in (62, 63)]
+    runs = [finished(client, run) for run in asked]
+    site = json.loads((folder / ".llm" / "up.json").read_text())["mlflow"]
+    mlflow = MlflowClient(site)
+    experiment = mlflow.get_experiment_by_name("llm")
+    assert experiment is not None
+    ids = [experiment.experiment_id]
+    found = [mlflow.search_runs(ids, f"tags.prefect_flow_run = '{run.id}'")[0] for run in runs]
+    wanted = quote(json.dumps([record.info.run_id for record in found]))
+    page.goto(f"{site}/#/compare-runs?runs={wanted}&experiments={quote(json.dumps(ids))}")
+    for run in runs:
+        expect(page.get_by_text(run.name, exact=True)).to_be_visible()
+    seed = page.get_by_role("row", name="pretrain.seed")
+    same = page.get_by_role("row", name="pretrain.precision")
+    expect(same).to_be_visible()
+    page.get_by_role("switch", name="Parameters - Show diff only").click()
+    expect(same).to_have_count(0)
+    assert seed.inner_text().split("\t") == ["pretrain.seed", "62", "63"]
+    page.screenshot(path=tmp_path / "compare.png")
 
 
 def _run(client: SyncPrefectClient, name: str):

@@ -59,7 +59,7 @@ from llm.process import Context, main
 
 CLUSTERS = text_schema("id", "kept_id", "kind")
 BOILERPLATE = text_schema("text", "documents")
-SIMILARITIES = (0.5, 0.6, 0.7, 0.8, 0.9)
+SIMILARITIES = (50, 60, 70, 80, 90)  # percent
 
 logger = logging.getLogger(__name__)
 
@@ -87,8 +87,8 @@ def run(ctx: Context, *, dedup: DedupConfig) -> dict[str, Any]:
     """Drop duplicates over all shards; returns the stage's metrics."""
     shards = _shards(ctx, dedup)
     plan = shards[0].plan
-    chances = {f"{s:.1f}": round(probability(s, dedup), 4) for s in SIMILARITIES}
-    logger.info("texts as similar as the key are found with its probability: %s", chances)
+    chances = {f"similarity_{n}": round(probability(n / 100, dedup), 4) for n in SIMILARITIES}
+    logger.info("probability that texts so similar (percent) are found: %s", chances)
     with open_pool(ctx) as pool:
         _each(pool, sign_shard, shards)
         layout = plan.layout

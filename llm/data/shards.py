@@ -8,6 +8,7 @@ import bisect
 import hashlib
 import itertools
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -83,7 +84,10 @@ class ShardWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._close()
+        if error is None:
+            self._close()
+        elif self._shard is not None:
+            self._shard.abandon()
 
 
 class _Shard:
@@ -101,6 +105,11 @@ class _Shard:
         self._digest.update(content)
         self._file.write(content)
         self.count += len(ids)
+
+    def abandon(self) -> None:
+        """Close the file as it is, after an error that counts more than one of closing it."""
+        with suppress(OSError):
+            self._file.close()
 
     def close(self) -> None:
         with self._file as file:

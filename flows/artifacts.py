@@ -182,7 +182,8 @@ def _sample_text(item: dict[str, Any]) -> str:
 
 def _facts(paths: Paths, stages: Sequence[str], benchmark: dict[str, Any] | None = None) -> Facts:
     metrics = {stage: read_json(paths.metric(stage)) for stage in stages}
-    return Facts(paths, metrics, timings={}, curves={}, benchmark=benchmark or {}, verdicts=[])
+    unread: dict[str, Any] = {"timings": {}, "curves": {}, "verdicts": [], "model_type": ""}
+    return Facts(paths, metrics, benchmark=benchmark or {}, **unread)
 
 
 def _benchmark(paths: Paths) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any
 from llm.config.model import ModelConfig
 
 LLAMA: dict[str, Any] = {
+    "kind": "transformer",
     "block_size": 64,
     "n_layer": 2,
     "n_head": 4,
@@ -40,6 +41,7 @@ GPT2 = {
     "feed_forward": "gelu",
     "bias": True,
 }
+LSTM = {"kind": "lstm"}
 QWEN3 = {"qk_norm": True, "head_dim": 16}
 
 

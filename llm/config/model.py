@@ -31,8 +31,11 @@ class RopeScaling(Section):
 
 
 class ModelConfig(Section):
-    """Shape and parts of a decoder-only transformer. The vocabulary is the tokenizer's."""
+    """Shape and parts of a decoder-only network. The vocabulary is the tokenizer's."""
 
+    kind: Literal["transformer", "lstm"]
+    """lstm: the recurrent baseline, to see what attention buys; of the keys below block_size, n_layer,
+    n_embd, norm, norm_eps, logit_softcap, dropout and tie_embeddings act in it."""
     block_size: PositiveInt
     """Context length, tokens."""
     n_layer: PositiveInt

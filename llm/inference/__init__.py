@@ -1,1 +1,1 @@
-"""Generation and scoring with a KV cache."""
+"""Generation and scoring with a cache."""

@@ -1,4 +1,4 @@
-"""Keys and values of the positions that were already read.
+"""What a network keeps of the positions that were already read.
 
 Shapes: B sequences, K key/value heads, T new positions, S positions so far, D head_dim.
 """
@@ -8,10 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from llm.config.model import ModelConfig
+from llm.model.recurrent import State
 
 
 class KVCache:
-    """Room for `capacity` positions of every layer, filled from the left."""
+    """Attention's keys and values: room for `capacity` positions of every layer, filled from the left."""
 
     def __init__(
         self,
@@ -38,3 +39,29 @@ class KVCache:
     def keep(self, rows: Tensor) -> None:
         """Go on with these sequences only."""
         self.k, self.v = self.k[:, rows], self.v[:, rows]
+
+
+class RecurrentCache:
+    """The state of every LSTM layer, which has one size however much was read."""
+
+    def __init__(self) -> None:
+        self.states: dict[int, State] = {}
+        self.length = 0
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these sequences only."""
+        self.states = {
+            layer: (hidden[:, rows], cell[:, rows]) for layer, (hidden, cell) in self.states.items()
+        }
+
+
+Cache = KVCache | RecurrentCache
+
+
+def build_cache(
+    config: ModelConfig, batch: int, capacity: int, device: torch.device, dtype: torch.dtype
+) -> Cache:
+    """An empty cache for `batch` sequences of at most `capacity` positions."""
+    if config.kind == "lstm":
+        return RecurrentCache()
+    return KVCache(config, batch, capacity, device, dtype)

@@ -14,7 +14,7 @@ from torch import Tensor
 from llm.config.sampling import SamplingConfig
 from llm.data.padded import pad
 from llm.errors import DataError
-from llm.inference.cache import KVCache
+from llm.inference.cache import Cache, build_cache
 from llm.inference.sampling import draw
 from llm.model.device import pick_device
 from llm.model.folder import load_language_model
@@ -24,7 +24,7 @@ from llm.tokenizer.load import Tokenizer
 
 
 class Engine:
-    """Batched generation with a KV cache: each answer is what it would be alone."""
+    """Batched generation with a cache: each answer is what it would be alone."""
 
     def __init__(self, model: LanguageModel, tokenizer: Tokenizer, device: torch.device) -> None:
         self.model, self.tokenizer, self.device = model.to(device).eval(), tokenizer, device
@@ -117,7 +117,7 @@ class Engine:
         ids, real = self._left_padded(self._cut(prompts, sampling))  # (B, T), (B, T)
         capacity = ids.shape[1] + sampling.max_new_tokens
         dtype = self.model.head.weight.dtype
-        cache = KVCache(self.model.config, len(prompts), capacity, self.device, dtype)
+        cache = build_cache(self.model.config, len(prompts), capacity, self.device, dtype)
         positions = (real.cumsum(1) - 1).clamp(min=0)
         live = list(range(len(prompts)))
         for _ in range(sampling.max_new_tokens):
@@ -159,7 +159,7 @@ class Engine:
         real = pad([[1] * len(ids) for ids in prompts], 0, torch.bool).flip(1)
         return ids.to(self.device), real.to(self.device)
 
-    def _forward(self, ids: Tensor, positions: Tensor, real: Tensor, cache: KVCache) -> Tensor:
+    def _forward(self, ids: Tensor, positions: Tensor, real: Tensor, cache: Cache) -> Tensor:
         """Logits (B, V) after the last of the new ids."""
         n_new, n_all = ids.shape[1], real.shape[1]
         query = torch.arange(n_all - n_new, n_all, device=self.device)[:, None]  # (T, 1)

@@ -36,6 +36,8 @@ class Architecture:
 
     def obstacles(self, config: ModelConfig) -> list[str]:
         """Every reason why this architecture cannot express the network; none: it can."""
+        if config.kind != "transformer":
+            return list(differs(config, kind="transformer"))  # its other parts do not matter
         return [*_unpublished(config), *self.missing(config)]
 
 

@@ -3,6 +3,7 @@
 from torch import nn
 
 from llm.model.mask import mean_keys
+from llm.model.recurrent import RecurrentBackbone
 from llm.model.transformer import Backbone, LanguageModel
 
 
@@ -19,13 +20,14 @@ def flops_per_token(model: LanguageModel, block_size: int) -> int:
     measure: 2 m - 1 keys for a mean of m, which is T for all (T + 1) / 2 earlier ones.
     """
     config = model.config
+    dense = backbone_flops_per_token(model.backbone) + 6 * model.head.weight.numel()
+    if config.kind == "lstm":
+        return dense
     keys = 2 * mean_keys(config, block_size) - 1
-    head = 6 * model.head.weight.numel()
-    attention = round(12 * config.n_layer * config.attention_width * keys)
-    return backbone_flops_per_token(model.backbone) + head + attention
+    return dense + round(12 * config.n_layer * config.attention_width * keys)
 
 
-def backbone_flops_per_token(backbone: Backbone) -> int:
+def backbone_flops_per_token(backbone: Backbone | RecurrentBackbone) -> int:
     """Training FLOPs per token of the blocks' matrices alone.
 
     A lower bound where logits are computed at few positions and sequences are short, as in

@@ -1,4 +1,4 @@
-"""A decoder-only transformer of the parts that section `model` names.
+"""A decoder-only transformer of the parts that section `model` names; or LSTMs in its place.
 
 Shapes: B sequences, T positions, S keys (T plus what the cache holds), C n_embd,
 D width of a head, V vocab_size, N selected positions.
@@ -17,6 +17,7 @@ from llm.model.feed_forward import build_feed_forward
 from llm.model.mask import attention_mask
 from llm.model.norm import build_norm
 from llm.model.positions import CosSin, build_positions, build_rotary
+from llm.model.recurrent import RecurrentBackbone, StateCache, initialise_lstm
 
 INIT_STD = 0.02  # GPT-2
 
@@ -78,13 +79,20 @@ class Backbone(nn.Module):
         return self.norm(x)
 
 
+def build_backbone(config: ModelConfig, vocab_size: int) -> Backbone | RecurrentBackbone:
+    """What `kind` names."""
+    if config.kind == "lstm":
+        return RecurrentBackbone(config, vocab_size)
+    return Backbone(config, vocab_size)
+
+
 class LanguageModel(nn.Module):
     """Next-token logits at every position, or at the kept ones only."""
 
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
         super().__init__()
         self.config, self.vocab_size = config, vocab_size
-        self.backbone = Backbone(config, vocab_size)
+        self.backbone = build_backbone(config, vocab_size)
         self.head = nn.Linear(config.n_embd, vocab_size, bias=False)
         if config.tie_embeddings:
             self.head.weight = self.backbone.embed.weight
@@ -95,7 +103,7 @@ class LanguageModel(nn.Module):
         keep: Bool[Tensor, "b t"] | None = None,
         positions: Int[Tensor, "b t"] | None = None,
         mask: Bool[Tensor, "b 1 t s"] | None = None,
-        cache: LayerCache | None = None,
+        cache: LayerCache | StateCache | None = None,
     ) -> Float[Tensor, "... v"]:
         """Logits (B, T, V); with `keep`, (N, V) of the kept positions in row-major order.
 
@@ -113,7 +121,7 @@ class RewardModel(nn.Module):
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
         super().__init__()
         self.config, self.vocab_size = config, vocab_size
-        self.backbone = Backbone(config, vocab_size)
+        self.backbone = build_backbone(config, vocab_size)
         self.score = nn.Linear(config.n_embd, 1, bias=False)
 
     def forward(self, ids: Int[Tensor, "b t"], last: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
@@ -128,7 +136,9 @@ def initialise(model: LanguageModel, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     residual_std = INIT_STD / math.sqrt(2 * model.config.n_layer)
     for name, parameter in model.named_parameters():
-        if parameter.dim() >= 2:
+        if ".lstm." in name:
+            initialise_lstm(name, parameter, generator)
+        elif parameter.dim() >= 2:
             std = (
                 residual_std if name.endswith(("attn.out.weight", "mlp.down.weight")) else INIT_STD
             )

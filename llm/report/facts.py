@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm.config import stages
+from llm.config.base import value_at
 from llm.config.paths import Paths
 from llm.errors import DataError
 from llm.files import read_json, read_jsonl, read_text
@@ -14,6 +15,7 @@ CORPUS = ("gather", "extract", "filter", "dedup", "decontaminate")
 TRAINED = ("pretrain", "sft", "reward", "dpo")
 STAGES = tuple(stage for stage in stages.STAGES if stage not in ("report", "register"))
 MODELS = ("base", "sft", "dpo")
+PUBLISHED = {"gpt2": "GPT-2", "llama": "Llama", "qwen3": "Qwen3"}  # by model_type
 
 Curve = list[dict[str, float]]  # rows by step; a value that was not measured has no key
 
@@ -28,6 +30,17 @@ class Facts:
     curves: dict[str, Curve]  # training stage -> curve
     benchmark: dict[str, dict[str, Any]]  # model -> task -> score and samples
     verdicts: list[dict[str, Any]]
+    model_type: str  # of the base model: a published one, or ours: lstm, transformer
+
+    @property
+    def architecture(self) -> str:
+        """In words; a transformer without a published architecture has none of its own."""
+        return PUBLISHED.get(self.model_type, {"lstm": "LSTM"}.get(self.model_type, "own parts"))
+
+    @property
+    def exportable(self) -> bool:
+        """Whether the model folders load in transformers as they are."""
+        return self.model_type in PUBLISHED
 
     def number(self, stage: str, *keys: str) -> float:
         """A stage's metric; DataError names file and key when it is not there."""
@@ -61,7 +74,18 @@ def read_facts(paths: Paths) -> Facts:
             for model in MODELS
         },
         verdicts=list(read_jsonl(paths.stage("judge") / "verdicts.jsonl", ("judge",))),
+        model_type=read_model_type(paths),
     )
+
+
+def read_model_type(paths: Paths) -> str:
+    """`model_type` of the base model's config.json, or what our own kind of network is."""
+    path = paths.model("base") / "config.json"
+    values = read_json(path)
+    kind = value_at(values, "model.kind") or values.get("model_type")
+    if not isinstance(kind, str):
+        raise DataError(f"{path} has no model_type; `dvc repro pretrain` writes it")
+    return kind
 
 
 def funnel(facts: Facts) -> list[dict[str, Any]]:

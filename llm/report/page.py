@@ -47,6 +47,9 @@ def page_values(facts: Facts, *, title: str, samples_per_kind: int) -> dict[str,
         "title": title,
         "models": MODELS,
         "parameters": facts.number("pretrain", "parameters"),
+        "architecture": facts.architecture,
+        "network": "recurrent network (LSTM)" if facts.model_type == "lstm" else "transformer",
+        "exportable": facts.exportable,
         "tokens": facts.number("pretrain", "tokens"),
         "tiles": _tiles(facts),
         "funnel": funnel(facts),
@@ -115,7 +118,7 @@ def _tiles(facts: Facts) -> list[dict[str, str]]:
     exact = [_with_error(facts, model) for model in MODELS]
     tokens = facts.number("pretrain", "tokens")
     tiles = [
-        ("parameters", short_count(facts.number("pretrain", "parameters")), "all trained here"),
+        ("parameters", short_count(facts.number("pretrain", "parameters")), facts.architecture),
         ("tokens trained on", short_count(tokens), "in pretraining"),
         (
             "bits per byte, held-out text",
@@ -176,9 +179,11 @@ def _token_rows(facts: Facts) -> list[dict[str, str]]:
 
 
 def _loss_note(facts: Facts) -> str:
+    size = short_count(facts.number("pretrain", "parameters"))
     return (
-        f"The base model reads held-out text at {facts.number('pretrain', 'val/bpb'):.3f} bits per "
-        f"byte; a byte model of order 2, counted on the same training text, needs "
+        f"The base model ({facts.architecture}, {size} parameters) reads held-out text at "
+        f"{facts.number('pretrain', 'val/bpb'):.3f} bits per byte; a byte model of order 2, "
+        "counted on the same training text, needs "
         f"{facts.number('tokenize', 'order2_bpb'):.3f}."
     )
 

@@ -30,6 +30,7 @@ from llm.config.registry import RegisterConfig
 from llm.errors import DataError, TrackingError
 from llm.files import read_json, read_text, write_dir, write_json
 from llm.git import keep_commit
+from llm.model.folder import read_config
 from llm.process import PARAMS, Context, main
 from llm.registry.cache import path_md5
 from llm.registry.packages import installed_packages, write_packages
@@ -201,7 +202,7 @@ def _keep_record(ctx: Context, chosen: str, model_id: str | None) -> None:
 
 def _log_model(folder: Path, weights: Path) -> Any:
     """Store the weights and the code that loads them."""
-    block_size = read_json(folder / "config.json")["max_position_embeddings"]
+    block_size = read_config(folder, reward=False)[1].block_size
     params = ParamSchema(
         [
             ParamSpec("max_new_tokens", DataType.long, min(MAX_NEW_TOKENS, block_size // 2)),

@@ -25,6 +25,7 @@ def combinations(draw) -> dict[str, Any]:
     kind, factor = draw(st.sampled_from(SCALINGS))
     scaling = {"kind": kind, "factor": factor, "original_block_size": 16}
     return {
+        "kind": draw(st.sampled_from(["transformer", "transformer", "lstm"])),
         "norm": draw(st.sampled_from(["layernorm", "rmsnorm"])),
         "positions": draw(st.sampled_from(["learned", "sinusoidal", "rope", "none"])),
         "rope_scaling": scaling | {"low_freq_factor": 1.0, "high_freq_factor": 4.0},

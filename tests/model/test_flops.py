@@ -49,5 +49,11 @@ def test_a_sparse_pattern_counts_the_keys_it_sees(attention, window, keys) -> No
     assert found == dense + round(2 * 12 * 32 * keys)
 
 
+def test_an_lstms_flops_are_its_matrices() -> None:
+    """Width 32: each of 2 layers has 8 x 32² weights; nothing grows with the block."""
+    model = on_meta(kind="lstm")
+    assert flops_per_token(model, 64) == flops_per_token(model, 8) == 6 * (100 * 32 + 2 * 8 * 32**2)
+
+
 def test_tied_parameters_count_once() -> None:
     assert parameter_count(on_meta(tie_embeddings=False)) - parameter_count(on_meta()) == 100 * 32

@@ -16,7 +16,7 @@ from llm.model.folder import (
 )
 from llm.model.transformer import LanguageModel, initialise
 from llm.tokenizer.load import Tokenizer
-from tests.shapes import GPT2, LLAMA, QWEN3, shape
+from tests.shapes import GPT2, LLAMA, LSTM, QWEN3, shape
 
 transformers = pytest.importorskip("transformers")
 
@@ -235,6 +235,25 @@ def test_parts_without_a_published_architecture_are_kept_with_our_config(
     reward = reward_from_language(model).eval()
     save_model(tmp_path / "reward", reward, tokenizer)
     assert load_reward_model(tmp_path / "reward").config == model.config
+
+
+def test_the_recurrent_baseline_is_kept_with_our_config_and_why(
+    tied: bool, tokenizer, ids, tmp_path: Path, caplog
+) -> None:
+    model = random_model(LSTM | {"tie_embeddings": tied}, tokenizer)
+    save_model(tmp_path / "own", model, tokenizer)
+    [warning] = caplog.messages
+    assert "cannot be exported to transformers" in warning
+    assert "which differs in kind=lstm (transformer))" in warning
+    loaded = load_language_model(tmp_path / "own")
+    assert loaded.config == model.config
+    with torch.no_grad():
+        assert torch.equal(loaded(ids), model(ids))
+    reward = reward_from_language(model).eval()
+    save_model(tmp_path / "reward", reward, tokenizer)
+    last = torch.tensor([39, 20])
+    with torch.no_grad():
+        assert torch.equal(load_reward_model(tmp_path / "reward")(ids, last), reward(ids, last))
 
 
 def test_the_architecture_is_named_by_the_parts(tokenizer, tmp_path: Path, caplog) -> None:

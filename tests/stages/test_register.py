@@ -31,9 +31,10 @@ from llm.stages.register import EXAMPLE, describe, read_scores, run, version_tag
 from llm.tokenizer.folder import save_tokenizer
 from llm.tokenizer.load import Tokenizer
 from llm.tokenizer.train import train_tokenizer
-from tests.shapes import shape
+from tests.shapes import LSTM, shape
 
 SHAPE = shape(block_size=32, n_layer=1, n_head=2, n_kv_head=1, n_embd=16, n_inner=32)
+RECURRENT = SHAPE.model_copy(update=LSTM)
 REGISTER = RegisterConfig(
     name="test-llm", alias="candidate", select_by="exact_match", weights="upload"
 )
@@ -43,7 +44,10 @@ SCORES = {"sft": {"exact_match": 0.25, "bpb": 2.0}, "dpo": {"exact_match": 0.5, 
 
 @pytest.fixture
 def project(tmp_path: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> Iterator[Paths]:
-    """Two random models, their scores, and MLflow in the project's own file."""
+    """Two random models, their scores, and MLflow in the project's own file.
+
+    `sft` loads in transformers, `dpo` is an LSTM, which is kept in our own format.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     (tmp_path / "params.yaml").write_text("register: {name: test-llm}\n")
@@ -58,9 +62,9 @@ def project(tmp_path: Path, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> It
     )
     save_tokenizer(tmp_path / "tokenizer", train_tokenizer(iter(texts), config))
     tokenizer = Tokenizer.load(tmp_path / "tokenizer")
-    for seed, name in enumerate(("sft", "dpo")):
+    for seed, (name, network) in enumerate({"sft": SHAPE, "dpo": RECURRENT}.items()):
         torch.manual_seed(seed)
-        save_model(paths.model(name), LanguageModel(SHAPE, tokenizer.vocab_size), tokenizer)
+        save_model(paths.model(name), LanguageModel(network, tokenizer.vocab_size), tokenizer)
     write_json(paths.metric("benchmark"), SCORES)
     write_json(paths.metric("pretrain"), {"val/bpb": 2.125})
     for name in ("sft", "dpo"):

@@ -411,6 +411,31 @@ def test_the_cards_hold_tables_that_markdown_can_read(finished: Paths) -> None:
         assert not any("{{" in line or "{%" in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("kind", "said", "loads"),
+    [
+        ("transformer", "transformer of 3,459,328 parameters in the Llama architecture", True),
+        ("lstm", "recurrent network (LSTM) of 3,459,328 parameters, trained", False),
+    ],
+)
+def test_the_architecture_is_named_beside_the_bits_per_byte(
+    finished: Paths, tmp_path: Path, kind: str, said: str, loads: bool
+) -> None:
+    tokenizer = Tokenizer.load(finished.model("base"))
+    network = shape(kind=kind, n_layer=1, n_head=2, n_kv_head=1, n_embd=16, n_inner=32)
+    paths = finished.model_copy(update={"models": str(tmp_path / "models")})
+    save_model(paths.model("base"), LanguageModel(network, tokenizer.vocab_size), tokenizer)
+    run(context(paths), report=CONFIG)
+    name = "Llama" if loads else "LSTM"
+    assert f"The base model ({name}, 3.46 M parameters) reads held-out text at 1.587" in report(
+        paths
+    )
+    card = (Path(paths.reports) / "model_card.md").read_text()
+    assert f"A decoder-only {said}" in card
+    assert ("library_name: transformers" in card) == loads
+    assert card.startswith("---\nlanguage: en\n")
+
+
 def test_continuations_begin_with_the_first_lines_of_held_out_documents(text: str) -> None:
     given = re.findall(r"<dt>given</dt><dd><pre>(.*?)</pre>", text)
     assert len(given) == CONFIG.samples_per_kind

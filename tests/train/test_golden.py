@@ -1,6 +1,7 @@
 """Golden per-step losses of real configurations: a refactor reproduces them, or it changed arithmetic."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from llm.config.base import parse_yaml, validate
 from llm.config.params import Params
-from llm.config.presets import apply_preset
+from llm.config.presets import apply_preset, preset_names
 from llm.data.batch import Batch
 from llm.model.flops import flops_per_token
 from llm.model.transformer import LanguageModel, initialise
@@ -26,6 +27,7 @@ GOLDEN = {
     "gpt2-124m": [6.25148, 6.18764, 6.13141, 6.07008, 5.98089, 5.93435, 5.92444, 5.89546],
     "llama": [6.25318, 6.16425, 6.05632, 5.97110, 5.87930, 5.81314, 5.78731, 5.76039],
     "qwen3": [6.25035, 6.15181, 6.05014, 5.96475, 5.85644, 5.79561, 5.78430, 5.75257],
+    "lstm": [6.25667, 6.16741, 6.08721, 6.00665, 5.94102, 5.90102, 5.86892, 5.85415],
     "muon": [6.25318, 6.17106, 6.06101, 5.96228, 5.83878, 5.71710, 5.61570, 5.48704],
 }
 
@@ -53,7 +55,8 @@ def preset_params(preset: str) -> Params:
 def losses(preset: str, work: Path) -> list[float]:
     """Per-step losses of a preset's network and optimizer on the walks.
 
-    A large preset has its parts at smoke's size, and smoke's optimizer; `muon` is smoke with Muon.
+    A large preset has its parts at smoke's size, and smoke's optimizer; `muon` is smoke with Muon,
+    `lstm` smoke with the recurrent baseline.
     """
     params = preset_params("default" if preset == "default" else "smoke")
     config = params.pretrain.model_copy(update={"log_interval": 1, "device": "cpu"})
@@ -61,6 +64,8 @@ def losses(preset: str, work: Path) -> list[float]:
     if preset == "muon":
         optim = config.optim.model_copy(update={"optimizer": "muon", "schedule": "wsd"})
         config = config.model_copy(update={"optim": optim})
+    elif preset == "lstm":
+        model = model.model_copy(update={"kind": "lstm"})
     elif preset not in ("smoke", "default"):
         large = preset_params(preset).model
         sizes = {key: getattr(model, key) for key in SIZES}
@@ -82,3 +87,19 @@ def losses(preset: str, work: Path) -> list[float]:
 @pytest.mark.parametrize("preset", GOLDEN)
 def test_golden_losses(preset: str, tmp_path: Path) -> None:
     assert losses(preset, tmp_path) == pytest.approx(GOLDEN[preset], abs=1e-4)
+
+
+def test_every_presets_parts_have_golden_losses() -> None:
+    """A preset that differs from a golden one in its sizes alone has that one's losses."""
+    free = {*SIZES, "head_dim"}
+
+    def parts(preset: str) -> dict[str, Any]:
+        model = preset_params(preset).model
+        return model.model_dump(exclude=free) | {
+            "grouped": model.n_head > model.n_kv_head,
+            "wide_heads": model.attention_width > model.n_embd,
+        }
+
+    names = preset_names(ROOT / "presets")
+    golden = [parts(name) for name in names if name in GOLDEN]
+    assert [name for name in names if parts(name) not in golden] == []

@@ -437,6 +437,7 @@ def test_the_architecture_is_named_beside_the_bits_per_byte(
 
 
 def test_continuations_begin_with_the_first_lines_of_held_out_documents(text: str) -> None:
-    given = re.findall(r"<dt>given</dt><dd><pre>(.*?)</pre>", text)
+    shown = text.partition("Continuations by the base model")[2]
+    given = re.findall(r"<dt>given</dt><dd><pre>(.*?)</pre>", shown)
     assert len(given) == CONFIG.samples_per_kind
     assert all(re.fullmatch(r"pkg\.name_\d\(first, second=None\)", line) for line in given)

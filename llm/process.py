@@ -6,9 +6,10 @@
 calls `run(ctx, dedup=...)` and writes the metrics that it returns.
 
 Environment
-    LLM_WORKERS    processes of a map over shards
-    LLM_WORK       folder of the work in progress instead of `<paths.work>/work`, set by flows:
-                   what a run in one worktree left, the next one continues in another
+    LLM_WORKERS      processes of a map over shards
+    LLM_WORK         folder of the work in progress instead of `<paths.work>/work`, set by flows:
+                     what a run in one worktree left, the next one continues in another
+    LLM_RENDEZVOUS   host:port of one of the machines, where `launch.nodes` of them meet
 """
 
 import fcntl
@@ -17,6 +18,7 @@ import json
 import logging
 import math
 import os
+import re
 import resource
 import shutil
 import signal
@@ -38,6 +40,7 @@ from llm.tracking.spool import Recorder, flatten, recording
 PARAMS = Path("params.yaml")
 GRAPH = Path("dvc.yaml")
 SHARED_WORK = "LLM_WORK"
+RENDEZVOUS = "LLM_RENDEZVOUS"
 LOCK_WAIT_S = 60
 
 logger = logging.getLogger(__name__)
@@ -249,13 +252,26 @@ def _validate_everything() -> None:
 def _relaunch_under_torchrun(configs: Mapping[str, Section]) -> None:
     """Become torchrun when `launch` asks for more than one process and we are not yet in it."""
     launch = configs.get("launch")
-    nproc = getattr(launch, "nproc_per_node", 1)
-    if nproc == 1 or "LOCAL_RANK" in os.environ:
+    nodes, nproc = getattr(launch, "nodes", 1), getattr(launch, "nproc_per_node", 1)
+    if nodes * nproc == 1 or "LOCAL_RANK" in os.environ:
         return
     module = sys.modules["__main__"].__spec__
     assert module is not None, "stages are started with `python -m`"
-    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={nproc}"]
+    torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={nproc}"]
+    torchrun += ["--standalone"] if nodes == 1 else _rendezvous(nodes, module.name)
     os.execv(sys.executable, [sys.executable, *torchrun, "-m", module.name])
+
+
+def _rendezvous(nodes: int, name: str) -> list[str]:
+    """Where the torchruns of all nodes find each other, each stage's among themselves."""
+    address = os.environ.get(RENDEZVOUS, "")
+    if not re.fullmatch(r"\S+:\d+", address):
+        raise ConfigError(
+            f"launch.nodes={nodes} needs the address host:port of one of the nodes in "
+            f"{RENDEZVOUS}, the same on all of them; it is {address!r}"
+        )
+    backend = ["--rdzv-backend=c10d", f"--rdzv-endpoint={address}", f"--rdzv-id={name}"]
+    return [f"--nnodes={nodes}", *backend]
 
 
 def _terminate(signum: int, frame: Any) -> None:

@@ -66,13 +66,14 @@ class Params(Section):
         """Rules that span sections, all broken ones at once."""
         broken = [*self._batch_errors(), *self._length_errors(), *self._task_errors()]
         broken += [*self._start_errors(), *self._weight_errors()]
+        broken += self._parallel_errors()
         if broken:
             raise ValueError("\n".join(broken))
         return self
 
     def _batch_errors(self) -> Iterator[str]:
         """A step is a whole number of micro-batches on every rank."""
-        ranks, block_size = self.launch.nproc_per_node, self.model.block_size
+        ranks, block_size = self.launch.data_ranks, self.model.block_size
         unit = ranks * self.pretrain.micro_batch_size * block_size
         given = self.pretrain.batch_tokens
         if given % unit:
@@ -114,6 +115,35 @@ class Params(Section):
                 yield (
                     f"{name}.max_new_tokens={tokens} must be less than "
                     f"model.block_size={self.model.block_size}"
+                )
+
+    def _parallel_errors(self) -> Iterator[str]:
+        """What a way of sharing out the model cannot compute as one process would."""
+        parallel, group = self.launch.parallel, self.launch.group_ranks
+        for name in ("pretrain", "sft", "reward", "dpo"):
+            if parallel != "ddp" and getattr(self, name).precision == "fp16":
+                yield (
+                    f"{name}.precision=fp16 needs launch.parallel=ddp, not {parallel}: its loss "
+                    "scaling does not see the other processes' parts; use bf16"
+                )
+        if parallel != "tensor":
+            return
+        for key in ("n_head", "n_kv_head", "n_inner"):
+            if getattr(self.model, key) % group:
+                yield (
+                    f"model.{key}={getattr(self.model, key)} must be a multiple of "
+                    f"launch.group_ranks={group}, over which parallel=tensor shares it out"
+                )
+        if self.model.dropout:
+            yield (
+                f"model.dropout={self.model.dropout} needs another launch.parallel than tensor, "
+                "whose processes would all drop the same of their heads; set it to 0"
+            )
+        for name in ("pretrain", "sft", "dpo"):
+            if interval := getattr(self, name).samples.interval:
+                yield (
+                    f"{name}.samples.interval={interval} needs another launch.parallel than "
+                    "tensor, whose processes have no whole cache; set it to 0"
                 )
 
     def _start_errors(self) -> Iterator[str]:

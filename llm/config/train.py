@@ -18,10 +18,45 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class LaunchConfig(Section):
-    """Processes of a training stage; more than one starts torchrun and DDP."""
+    """Processes of a training stage; more than one start under torchrun."""
 
+    parallel: Literal["ddp", "fsdp", "hybrid", "tensor"]
+    """ddp: each process has the whole model; fsdp: a part of every weight (FSDP2); hybrid: a part
+    within its group, and each group a copy; tensor: a part of every matrix within its group
+    (heads, features, vocabulary), and FSDP2 over the groups."""
+    nodes: PositiveInt
+    """Machines; more than one meet at the address in LLM_RENDEZVOUS."""
     nproc_per_node: PositiveInt
-    """Processes on this machine."""
+    """Processes on each machine: GPUs, as a rule."""
+    group_ranks: PositiveInt
+    """hybrid, tensor: processes of a group, as a rule those of a machine; 1 with ddp and fsdp."""
+    recompute: Literal["none", "selective", "full"]
+    """Activations that backward computes again instead of keeping them: none, all but matrix products
+    and attention, or all of a block."""
+
+    @property
+    def processes(self) -> int:
+        return self.nodes * self.nproc_per_node
+
+    @property
+    def data_ranks(self) -> int:
+        """Processes, or tensor groups, that read different micro-batches."""
+        return self.processes // (self.group_ranks if self.parallel == "tensor" else 1)
+
+    @model_validator(mode="after")
+    def _check_groups(self) -> Self:
+        grouped = self.parallel in ("hybrid", "tensor")
+        if not grouped and self.group_ranks != 1:
+            raise ValueError(
+                f"group_ranks={self.group_ranks} goes with parallel=hybrid or tensor; "
+                f"with {self.parallel} it is 1"
+            )
+        if grouped and (self.group_ranks == 1 or self.processes % self.group_ranks):
+            raise ValueError(
+                f"group_ranks={self.group_ranks} must be 2 or more with parallel={self.parallel}, "
+                f"and divide the {self.processes} processes (nodes x nproc_per_node)"
+            )
+        return self
 
 
 class OptimConfig(Section):

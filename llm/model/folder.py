@@ -54,8 +54,15 @@ def architecture_of(config: ModelConfig) -> tuple[Architecture, list[str]]:
     return OURS, [f"nearest is {nearest.model_type}, which differs in {', '.join(obstacles)}"]
 
 
-def save_model(folder: Path, model: LanguageModel | RewardModel, tokenizer: Tokenizer) -> None:
+def save_model(
+    folder: Path,
+    model: LanguageModel | RewardModel,
+    tokenizer: Tokenizer,
+    weights: Mapping[str, Tensor] | None = None,
+) -> None:
     """Write the folder at once or not at all; tied weights are written once.
+
+    `weights`: all of the model's, where this process has but a part of them in the model.
 
     Warns when transformers will not be able to load it, and why.
     """
@@ -68,11 +75,11 @@ def save_model(folder: Path, model: LanguageModel | RewardModel, tokenizer: Toke
         )
     with write_dir(folder) as partial:
         write_json(partial / "config.json", hf_config(model, tokenizer, architecture))
-        ours = dict(model.state_dict())
+        ours = dict(model.state_dict() if weights is None else weights)
         if model.config.tie_embeddings:
             ours.pop("head.weight", None)
-        weights = architecture.to_weights(ours)
-        contiguous = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+        theirs = architecture.to_weights(ours)
+        contiguous = {name: value.detach().cpu().contiguous() for name, value in theirs.items()}
         save_file(contiguous, partial / WEIGHTS, metadata={"format": "pt"})
         tokenizer.save(partial, model.config.block_size)
         if isinstance(model, LanguageModel):

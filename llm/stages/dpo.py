@@ -36,8 +36,9 @@ def run(ctx: Context, *, launch: LaunchConfig, dpo: DpoConfig) -> dict[str, Any]
     given = read_pairs(folder / "train.jsonl")
     train_pairs = encode_pairs(given, tokenizer, block_size)
     test_pairs = encode_pairs(read_pairs(folder / "test.jsonl"), tokenizer, block_size)
-    with ranks(dpo.device) as own:
-        reference = network.to(own.device).eval()  # before the first update it is the policy
+    with ranks(dpo.device, launch) as own:
+        own.shard(network)
+        reference = network.eval()  # before the first update it is the policy
         with autocast(dpo.precision, own.device):  # as the policy's will be computed
             pairs = reference_logps(reference, train_pairs, batch, own.device)
             test = reference_logps(reference, test_pairs, batch, own.device)
@@ -76,10 +77,12 @@ def run(ctx: Context, *, launch: LaunchConfig, dpo: DpoConfig) -> dict[str, Any]
             keep=ctx.keep,
         )
         outcome = train(job, dpo, own, ctx.work, ctx.log)
-        reference = load_start(dpo.init_from, ctx.paths.model("sft"))[0].to(own.device)
+        reference = load_start(dpo.init_from, ctx.paths.model("sft"))[0]
+        own.shard(reference)
         kl = token_kl(network, reference, test_pairs, batch, own.device)
+        weights = own.weights(network)
         if own.is_first:
-            save_model(ctx.paths.model("dpo"), network, tokenizer)
+            save_model(ctx.paths.model("dpo"), network, tokenizer, weights)
             write_csv(ctx.paths.plot(ctx.name), outcome.history)
             samples.write(ctx.paths.samples(ctx.name))
     ctx.timings.update(outcome.timings)

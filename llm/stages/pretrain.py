@@ -85,10 +85,11 @@ def run(
         sample=samples,
         keep=ctx.keep,
     )
-    with ranks(pretrain.device) as own:
+    with ranks(pretrain.device, launch) as own:
         outcome = train(job, pretrain, own, ctx.work, ctx.log)
+        weights = own.weights(network)
         if own.is_first:
-            save_model(ctx.paths.model("base"), network, tokenizer)
+            save_model(ctx.paths.model("base"), network, tokenizer, weights)
             write_csv(ctx.paths.plot(ctx.name), outcome.history)
             samples.write(ctx.paths.samples(ctx.name))
     ctx.timings.update(outcome.timings)

@@ -55,10 +55,11 @@ def run(ctx: Context, *, launch: LaunchConfig, reward: RewardConfig) -> dict[str
         },
         keep=ctx.keep,
     )
-    with ranks(reward.device) as own:
+    with ranks(reward.device, launch) as own:
         outcome = train(job, reward, own, ctx.work, ctx.log)
+        weights = own.weights(network)
         if own.is_first:
-            save_model(ctx.paths.model("reward"), network, tokenizer)
+            save_model(ctx.paths.model("reward"), network, tokenizer, weights)
             write_csv(ctx.paths.plot(ctx.name), outcome.history)
     ctx.timings.update(outcome.timings)
     sizes = {"steps": batches.n_steps, "train_pairs": len(pairs), "test_pairs": len(test)}

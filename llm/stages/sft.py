@@ -74,10 +74,11 @@ def run(ctx: Context, *, launch: LaunchConfig, sft: SftConfig) -> dict[str, Any]
         sample=samples,
         keep=ctx.keep,
     )
-    with ranks(sft.device) as own:
+    with ranks(sft.device, launch) as own:
         outcome = train(job, sft, own, ctx.work, ctx.log)
+        weights = own.weights(network)
         if own.is_first:
-            save_model(ctx.paths.model("sft"), network, tokenizer)
+            save_model(ctx.paths.model("sft"), network, tokenizer, weights)
             write_csv(ctx.paths.plot(ctx.name), outcome.history)
             samples.write(ctx.paths.samples(ctx.name))
     ctx.timings.update(outcome.timings)

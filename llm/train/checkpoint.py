@@ -71,7 +71,7 @@ class Checkpoints:
             return
         self._snapshot = self.ranks.snapshot(state.tensors(), self._snapshot)
         values = state.values() | {"score": score, "identity": self.identity}
-        values["ranks"] = self.ranks.size
+        values["processes"] = self.ranks.processes
         self._writing = self._thread.submit(self._write, state.step, values, set(self._best))
 
     def check(self) -> None:
@@ -94,7 +94,9 @@ class Checkpoints:
             _clear_partial(self.folder)
         paths = self.ranks.from_first(_complete(self.folder))
         for path in reversed(paths):
-            wrong = self.ranks.texts(damage(path, self.ranks.share))
+            wrong = self.ranks.texts(
+                damage(path, slice(self.ranks.process, None, self.ranks.processes))
+            )
             if not wrong:
                 self._load(path, state)
                 return state.step
@@ -123,10 +125,10 @@ class Checkpoints:
                 f"{path} is of another run: {'; '.join(differing)}; delete {self.folder} to start "
                 "from the beginning, or take back what changed"
             )
-        if values["ranks"] != self.ranks.size:
+        if values["processes"] != self.ranks.processes:
             logger.warning(
-                "%s was made by %d ranks; going on with %d is equal up to rounding, not to the bit",
-                *(path, values["ranks"], self.ranks.size),
+                "%s was made by %d processes; going on with %d is equal up to rounding, not to the bit",
+                *(path, values["processes"], self.ranks.processes),
             )
         read_tensors(path, state.restore(values))
         for each in self.ranks.from_first(_complete(self.folder)):

@@ -4,7 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,13 +75,13 @@ def train(
             f"{job.name}: {len(job.val)} validation micro-batches cannot be shared out over "
             f"{ranks.size} ranks; lower {job.name}.micro_batch_size or hold out more data"
         )
-    model = job.model.to(ranks.device).train()
-    stepped = ranks.wrap(torch.compile(model) if config.compile else model)  # type: ignore[arg-type]
+    model = job.model.train()
+    stepped = ranks.wrap(model, compiled=config.compile)
     optimizer = build_optimizer(model, config.optim)
     scaler = loss_scaler(config.precision, ranks.device)
     state = State(model, optimizer, scaler, StepGuard(config.optim))
     speed = Throughput(job.flops_per_token, _peak(config, ranks))
-    trace = Trace(config.profile, work / f"{job.name}-rank-{ranks.rank}", job.keep)
+    trace = Trace(config.profile, work / f"{job.name}-rank-{ranks.process}", job.keep)
     n_steps = job.train.n_steps
     identity = {**job.identity, "config": config.model_dump()}
     with (
@@ -144,9 +144,14 @@ def _step(
 def _validate(
     job: Job, model: nn.Module, config: TrainConfig, ranks: Ranks, limit: int
 ) -> dict[str, float]:
-    """Means over the first `limit` validation batches, shared out over the ranks."""
-    share = range(ranks.rank, min(limit, len(job.val)), ranks.size)
-    means = validate(model, (job.val[i] for i in share), job.loss_fn, config, ranks)
+    """Means over the first `limit` validation batches, shared out over the ranks.
+
+    Each computes equally many, since together they gather weights; one over counts nothing.
+    """
+    count = min(limit, len(job.val))
+    rounds = range(ranks.rank, -(-count // ranks.size) * ranks.size, ranks.size)
+    share = (job.val[i] if i < count else replace(job.val[0], units=0) for i in rounds)
+    means = validate(model, share, job.loss_fn, config, ranks)
     return {f"val/{name}": value for name, value in (means | job.derive(means)).items()}
 
 

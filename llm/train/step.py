@@ -50,7 +50,7 @@ def train_step(
     means = _means(sums, units, ranks)
     scaler.unscale_(optimizer)
     by_layer = layer_norms(model) if is_due(config.grad_norm_interval, step + 1) else {}
-    norm = nn.utils.clip_grad_norm_(model.parameters(), config.optim.grad_clip).item()
+    norm = ranks.clip(model.parameters(), config.optim.grad_clip)
     if guard.accepts(means["loss"], norm, scaled=scaler.is_enabled()):
         scaler.step(optimizer)
     scaler.update()
@@ -73,7 +73,8 @@ def validate(
     for batch in batches:
         batch = batch.to(ranks.device)
         with autocast(config.precision, ranks.device):
-            sums.append(loss_fn(model, batch))
+            terms = loss_fn(model, batch)
+        sums.append(terms if batch.units else {k: torch.zeros_like(v) for k, v in terms.items()})
         units += batch.units
     model.train()
     return _means(sums, ranks.sum(units).item(), ranks)

@@ -4,8 +4,9 @@ import re
 import resource
 
 import torch
-from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
+from torch import nn
+
+from llm.train.distributed import global_norm
 
 WRAPPERS = re.compile(r"\b(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 KIB, MB = 1024, 1e6
@@ -22,11 +23,11 @@ def layer_norms(model: nn.Module) -> dict[str, float]:
     A tied head is in embed. On every rank the norms of whole tensors; their squares sum up to
     the square of the global norm.
     """
-    layers: dict[str, list[Tensor]] = {}
+    layers: dict[str, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
-            layers.setdefault(layer_of(name), []).append(parameter.grad)
-    norms = [_whole(nn.utils.get_total_norm(grads)) for grads in layers.values()]
+            layers.setdefault(layer_of(name), []).append(parameter)
+    norms = [global_norm(parameters).float() for parameters in layers.values()]
     return dict(zip(layers, torch.stack(norms).tolist(), strict=True))
 
 
@@ -41,7 +42,3 @@ def peak_memory_mb(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / MB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB / MB
-
-
-def _whole(norm: Tensor) -> Tensor:
-    return (norm.full_tensor() if isinstance(norm, DTensor) else norm).float()

@@ -91,6 +91,48 @@ def test_a_bad_value_is_named_with_its_rule(
         load_params(changed(tmp_path, old, new))
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"group_ranks": 2}, r"launch: group_ranks=2 goes with parallel=hybrid or tensor"),
+        ({"parallel": "hybrid"}, r"group_ranks=1 must be 2 or more with parallel=hybrid"),
+        (
+            {"parallel": "tensor", "nproc_per_node": 4, "group_ranks": 3},
+            r"group_ranks=3 must be 2 or more with parallel=tensor, and divide the 4 processes",
+        ),
+        (
+            {"parallel": "tensor", "nproc_per_node": 4, "group_ranks": 4},
+            r"model.n_kv_head=2 must be a multiple of launch.group_ranks=4",
+        ),
+        (
+            {"parallel": "tensor", "nproc_per_node": 2, "group_ranks": 2, "model.dropout": 0.1},
+            r"model.dropout=0.1 needs another launch.parallel than tensor",
+        ),
+        (
+            {"parallel": "fsdp", "nproc_per_node": 2, "dpo.precision": "fp16"},
+            r"dpo.precision=fp16 needs launch.parallel=ddp, not fsdp.*use bf16",
+        ),
+        ({"nodes": 3}, r"pretrain.batch_tokens=2048 is not a multiple of \d+ \(3 ranks x"),
+    ],
+)
+def test_what_a_way_of_sharing_out_cannot_do_is_refused(overrides: dict, message: str) -> None:
+    keys = {key if "." in key else f"launch.{key}": value for key, value in overrides.items()}
+    with pytest.raises(ConfigError, match=message):
+        apply_overrides(TEXT, keys)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "message"),
+    [
+        ({"steps": 0, "minutes": 0.0}, r"sft.checkpoint: steps=0 and minutes=0 would make no"),
+        ({"result": "best"}, r"sft.checkpoint: result=best needs keep_best=1 or more, not 0"),
+    ],
+)
+def test_a_run_has_checkpoints_and_its_best_is_kept(checkpoint: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        apply_overrides(TEXT, {f"sft.checkpoint.{key}": v for key, v in checkpoint.items()})
+
+
 def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
     path = changed(tmp_path, "n_layer: 4", "n_layers: four")
     path.write_text(path.read_text().replace("precision: fp32", "precision: fp12"))

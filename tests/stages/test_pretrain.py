@@ -24,7 +24,8 @@ from tests.shapes import GPT2, shape
 from tests.stages.corpus_inputs import context, function_row, put
 from tests.train.toy import SAMPLES, config
 
-LAUNCH = LaunchConfig(nproc_per_node=1)
+LAUNCH = LaunchConfig(parallel="ddp", nodes=1, nproc_per_node=1, group_ranks=1, recompute="none")
+SIZES = {"val_frac": 0.2, "shard_tokens": 10_000, "weights": [], "seed": 1, "megatron": False}
 TOKENIZER = {"init_from": "", "vocab_size": 320, "sample_bytes": 10**6}
 TOKENIZER |= {"min_frequency": 2, "max_digits": 1, "white_space": "runs"}
 
@@ -49,7 +50,7 @@ def make_shards(paths: Paths, init_from: str) -> None:
     put(paths.stage("decontaminate") / "heldout", [function_row(n) for n in range(100, 105)])
     own = TokenizerConfig.model_validate(TOKENIZER | {"init_from": init_from})
     tokenizer.run(context("tokenizer", paths), tokenizer=own)
-    sizes = TokenizeConfig(val_frac=0.2, shard_tokens=10_000, weights=[], seed=1, megatron=False)
+    sizes = TokenizeConfig.model_validate(SIZES)
     tokenize.run(context("tokenize", paths), tokenize=sizes)
 
 
@@ -102,7 +103,7 @@ def test_packed_documents_train_with_and_without_a_mask(paths: Paths) -> None:
 def test_a_resumed_run_refuses_other_data_and_another_tokenizer(paths: Paths) -> None:
     make_shards(paths, "")
     run(paths, shape(), pretraining())  # its last checkpoint stays: only a process removes it
-    more = TokenizeConfig(val_frac=0.1, shard_tokens=10_000)
+    more = TokenizeConfig.model_validate(SIZES | {"val_frac": 0.1})
     tokenize.run(context("tokenize", paths), tokenize=more)
     with pytest.raises(
         CheckpointError, match=r"is of another run: data is '\w+', was '\w+'; delete"

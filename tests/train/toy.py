@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from llm.config.train import CheckpointConfig, OptimConfig, TrainConfig
+from llm.config.train import CheckpointConfig, LaunchConfig, OptimConfig, TrainConfig
 from llm.data.batch import Batch
 from llm.model.flops import flops_per_token
 from llm.model.transformer import LanguageModel, initialise
@@ -90,6 +90,7 @@ def run(
     loss_fn: LossFn = next_token_loss,
     keep: Callable[[Path], None] = lambda path: None,
     identity: Mapping[str, str] | None = None,
+    launch: LaunchConfig | None = None,
     **parts,
 ) -> tuple[LanguageModel, Outcome]:
     model = LanguageModel(SHAPE.model_copy(update=parts), VOCAB)
@@ -98,8 +99,14 @@ def run(
     flops = flops_per_token(model, 16)
     made_of = identity or {}
     job = Job("toy", model, loss_fn, batches, val, flops, keep=keep, identity=made_of)
-    with ranks(settings.device) as own:
-        return model, train(job, settings, own, work, log)
+    with ranks(settings.device, launch) as own:
+        outcome = train(job, settings, own, work, log)
+        if own.mesh is not None:  # all of the weights, in a model of one process
+            weights = own.weights(model)
+            model = LanguageModel(model.config, VOCAB)
+            if own.is_first:
+                model.load_state_dict(weights)
+        return model, outcome
 
 
 if __name__ == "__main__":  # under torchrun: train and save the weights

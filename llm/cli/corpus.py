@@ -51,7 +51,7 @@ def funnel(as_json: Json = False) -> None:
 
 @corpus.command()
 def rejected(
-    rule: Annotated[str, typer.Option(help="As the funnel names it, e.g. min_words or near.")],
+    rule: Annotated[str, typer.Option(help="As the funnel names it, e.g. near.")],
     sample: Annotated[int, typer.Option(min=1, help="So many of them.")] = 5,
     seed: Annotated[int, typer.Option(help="Of the sample.")] = 0,
     as_json: Json = False,

@@ -4,9 +4,11 @@ from typing import Any
 import pytest
 import torch
 
+from llm.config.align import SamplingConfig
 from llm.config.model import ModelConfig
 from llm.errors import CheckpointError, ConfigError
-from llm.model.folder import save_model
+from llm.inference.engine import Engine
+from llm.model.folder import load_language_model, save_model
 from llm.model.start import load_as, load_start
 from llm.model.transformer import LanguageModel, initialise
 from llm.tokenizer.load import Tokenizer
@@ -33,6 +35,24 @@ def test_a_published_folder_starts_a_stage_with_its_tokenizer(name: str, tmp_pat
     with torch.no_grad():
         ours, wanted = model(ids)[..., : len(own)], theirs(ids).logits
     torch.testing.assert_close(ours, wanted, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_published_folder_writes_the_same_greedy_text(name: str, tmp_path: Path) -> None:
+    """Ids, and their text by either side's tokenizer."""
+    theirs = publish(name, tmp_path / "hub")
+    own = transformers.AutoTokenizer.from_pretrained(tmp_path / "hub")
+    tokenizer = Tokenizer.adopt(tmp_path / "hub")
+    engine = Engine(load_language_model(tmp_path / "hub"), tokenizer, torch.device("cpu"))
+    prompt = own("pathlib.Path.read_text(self")["input_ids"]
+    assert tokenizer.encode("pathlib.Path.read_text(self") == prompt
+    sampling = SamplingConfig(temperature=0.0, top_k=0, top_p=1.0, max_new_tokens=20)
+    [ours] = engine.generate([prompt], sampling, 0, ())
+    wanted = theirs.generate(
+        torch.tensor([prompt]), max_new_tokens=20, min_new_tokens=20, do_sample=False
+    )[0, len(prompt) :].tolist()
+    assert ours == wanted
+    assert tokenizer.decode(ours) == own.decode(wanted, skip_special_tokens=True)
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -144,12 +144,14 @@ class TrainConfig(Section):
     from random weights, another stage from the model before it."""
     optim: OptimConfig
     """Optimizer and schedule."""
-    precision: Literal["fp32", "bf16", "fp16"]
-    """Of the matrix products; weights stay fp32."""
+    precision: Literal["fp32", "bf16", "fp16", "float8"]
+    """Of the network's arithmetic; weights and optimizer state stay fp32. float8: the products of
+    the blocks, on Hopper with torchao, and bf16 for the rest."""
     device: Literal["auto", "cpu", "cuda"]
     """auto: cuda where there is one."""
-    compile: bool
-    """Compile the network before training; pays off in long runs."""
+    compile: Literal["auto", "on", "off"]
+    """Compile the network before training. auto: on a GPU, and on a CPU when the run is so long that
+    it pays off."""
     micro_batch_size: PositiveInt
     """Sequences (or pairs) per rank and forward."""
     eval_interval: PositiveInt

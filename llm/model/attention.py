@@ -13,6 +13,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from llm.config.model import ModelConfig
+from llm.model.causal import causal_attention
+from llm.model.linear import Linear, side_by_side
 from llm.model.norm import RMSNorm
 from llm.model.positions import CosSin, rotate
 
@@ -34,10 +36,10 @@ class Attention(nn.Module):
         self.layer, self.head_width = layer, config.head_width
         self.softcap, self.dropout = config.attention_softcap, config.dropout
         kv_width = config.n_kv_head * config.head_width
-        self.q = nn.Linear(config.n_embd, config.attention_width, bias=config.bias)
-        self.k = nn.Linear(config.n_embd, kv_width, bias=config.bias)
-        self.v = nn.Linear(config.n_embd, kv_width, bias=config.bias)
-        self.out = nn.Linear(config.attention_width, config.n_embd, bias=config.bias)
+        self.q = Linear(config.n_embd, config.attention_width, bias=config.bias)
+        self.k = Linear(config.n_embd, kv_width, bias=config.bias)
+        self.v = Linear(config.n_embd, kv_width, bias=config.bias)
+        self.out = Linear(config.attention_width, config.n_embd, bias=config.bias)
         if config.qk_norm:  # Henry et al. 2020; with RMSNorm as in Qwen3
             self.q_norm = RMSNorm(config.head_width, config.norm_eps)
             self.k_norm = RMSNorm(config.head_width, config.norm_eps)
@@ -50,7 +52,7 @@ class Attention(nn.Module):
         mask: Bool[Tensor, "#b 1 t s"] | None,
         cache: LayerCache | None,
     ) -> Float[Tensor, "b t c"]:
-        q, k, v = (self._heads(part(x)) for part in (self.q, self.k, self.v))
+        q, k, v = map(self._heads, side_by_side(x, self.q, self.k, self.v))
         if self.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
         if rotary is not None:
@@ -60,6 +62,8 @@ class Attention(nn.Module):
         dropout = self.dropout if self.training else 0.0
         if self.softcap:  # the fused kernel has no soft cap
             y = explicit_attention(q, k, v, mask, softcap=self.softcap, dropout=dropout)
+        elif _is_bf16_on_cpu(q, k) and mask is None and not dropout:
+            y = causal_attention(q, k, v)
         else:
             y = F.scaled_dot_product_attention(
                 q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=mask is None, enable_gqa=True
@@ -68,6 +72,11 @@ class Attention(nn.Module):
 
     def _heads(self, x: Float[Tensor, "b t e"]) -> Float[Tensor, "b h t d"]:
         return x.unflatten(-1, (-1, self.head_width)).transpose(1, 2)
+
+
+def _is_bf16_on_cpu(q: Tensor, k: Tensor) -> bool:
+    """Whether there is a faster way than torch's fused kernel; see llm/model/causal.py."""
+    return q.dtype == torch.bfloat16 and q.device.type == "cpu" and q.shape[2] == k.shape[2]
 
 
 def explicit_attention(

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from llm.config.model import ModelConfig
+from llm.model.linear import Linear, side_by_side
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -28,8 +29,8 @@ class FeedForward(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[config.feed_forward]
-        self.up = nn.Linear(config.n_embd, config.n_inner, bias=config.bias)
-        self.down = nn.Linear(config.n_inner, config.n_embd, bias=config.bias)
+        self.up = Linear(config.n_embd, config.n_inner, bias=config.bias)
+        self.down = Linear(config.n_inner, config.n_embd, bias=config.bias)
 
     def forward(self, x: Float[Tensor, "b t c"]) -> Float[Tensor, "b t c"]:
         return self.down(self.activation(self.up(x)))
@@ -40,12 +41,13 @@ class SwiGLU(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate = nn.Linear(config.n_embd, config.n_inner, bias=config.bias)
-        self.up = nn.Linear(config.n_embd, config.n_inner, bias=config.bias)
-        self.down = nn.Linear(config.n_inner, config.n_embd, bias=config.bias)
+        self.gate = Linear(config.n_embd, config.n_inner, bias=config.bias)
+        self.up = Linear(config.n_embd, config.n_inner, bias=config.bias)
+        self.down = Linear(config.n_inner, config.n_embd, bias=config.bias)
 
     def forward(self, x: Float[Tensor, "b t c"]) -> Float[Tensor, "b t c"]:
-        return self.down(F.silu(self.gate(x)) * self.up(x))
+        gate, up = side_by_side(x, self.gate, self.up)
+        return self.down(F.silu(gate) * up)
 
 
 def build_feed_forward(config: ModelConfig) -> FeedForward | SwiGLU:

@@ -9,7 +9,7 @@ from llm.config.model import ModelConfig
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) * weight, computed in fp32 (Zhang & Sennrich 2019)."""
+    """x / rms(x) * weight in x's dtype, its mean in fp32 (Zhang & Sennrich 2019)."""
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
@@ -17,11 +17,11 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Float[Tensor, "*b c"]) -> Float[Tensor, "*b c"]:
-        return F.rms_norm(x.float(), self.weight.shape, self.weight, self.eps).type_as(x)
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
 
 
 class LayerNorm(nn.Module):
-    """(x - mean) / std * weight + bias, computed in fp32 (Ba et al. 2016)."""
+    """(x - mean) / std * weight + bias in x's dtype, mean and std in fp32 (Ba et al. 2016)."""
 
     def __init__(self, width: int, eps: float, *, bias: bool) -> None:
         super().__init__()
@@ -30,8 +30,8 @@ class LayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width)) if bias else None
 
     def forward(self, x: Float[Tensor, "*b c"]) -> Float[Tensor, "*b c"]:
-        normal = F.layer_norm(x.float(), self.weight.shape, self.weight, self.bias, self.eps)
-        return normal.type_as(x)
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.layer_norm(x, self.weight.shape, self.weight.to(x.dtype), bias, self.eps)
 
 
 def build_norm(config: ModelConfig) -> RMSNorm | LayerNorm:

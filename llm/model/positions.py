@@ -87,7 +87,7 @@ def rotate(
 ) -> Float[Tensor, "b h t d"]:
     """Rotate each pair (x[i], x[i + D/2]) by its position's angle."""
     first, second = x.chunk(2, dim=-1)
-    return (x * cos + torch.cat([-second, first], dim=-1) * sin).type_as(x)
+    return torch.addcmul(x * cos.to(x.dtype), torch.cat([-second, first], dim=-1), sin.to(x.dtype))
 
 
 def build_positions(config: ModelConfig) -> LearnedPositions | SinusoidalPositions | None:

@@ -10,10 +10,13 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from llm.config.model import ModelConfig
 from llm.model.attention import Attention, LayerCache
+from llm.model.cross_entropy import chunked_cross_entropy, whole_cross_entropy
 from llm.model.feed_forward import build_feed_forward
+from llm.model.linear import Linear
 from llm.model.mask import attention_mask
 from llm.model.norm import build_norm
 from llm.model.positions import CosSin, build_positions, build_rotary
@@ -48,7 +51,13 @@ class Block(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Token ids to final hidden states; what the language and the reward model share."""
+    """Token ids to final hidden states; what the language and the reward model share.
+
+    Weights are kept in fp32. Everything is computed in `compute_dtype`, also the residual stream;
+    means and sums within an operation in fp32.
+    """
+
+    compute_dtype = torch.float32
 
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
         super().__init__()
@@ -73,7 +82,7 @@ class Backbone(nn.Module):
         x = self.embed(ids)  # (B, T, C)
         if self.positions is not None:
             x = self.positions(x, positions)
-        x = F.dropout(x, self.config.dropout, self.training)
+        x = F.dropout(x.to(self.compute_dtype), self.config.dropout, self.training)
         for block in self.blocks:
             x = block(x, rotary, mask, cache)
         return self.norm(x)
@@ -93,7 +102,7 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.config, self.vocab_size = config, vocab_size
         self.backbone = build_backbone(config, vocab_size)
-        self.head = nn.Linear(config.n_embd, vocab_size, bias=False)
+        self.head = Linear(config.n_embd, vocab_size, bias=False)
         if config.tie_embeddings:
             self.head.weight = self.backbone.embed.weight
 
@@ -104,13 +113,28 @@ class LanguageModel(nn.Module):
         positions: Int[Tensor, "b t"] | None = None,
         mask: Bool[Tensor, "b 1 t s"] | None = None,
         cache: LayerCache | StateCache | None = None,
-    ) -> Float[Tensor, "... v"]:
+        targets: Int[Tensor, "b t"] | None = None,
+        z_loss: float = 0.0,
+    ) -> Float[Tensor, "... v"] | dict[str, Tensor]:
         """Logits (B, T, V); with `keep`, (N, V) of the kept positions in row-major order.
 
-        Without `mask` attention is causal. With it, True may be attended to.
+        With `targets`, `loss` instead: their summed cross-entropy in nats, at the kept positions
+        only, and with `z_loss` a `penalty` besides. Without `mask` attention is causal. With it,
+        True may be attended to.
         """
         x = self.backbone(ids, positions, mask, cache)
-        logits = self.head(x if keep is None else x[keep])
+        x = x if keep is None else x[keep]
+        if targets is None:
+            return self._logits(x)
+        counted = targets.flatten() if keep is None else targets[keep]
+        x = x.flatten(0, -2)  # (N, C)
+        if isinstance(self.head.weight, DTensor):  # tensor-parallel
+            return whole_cross_entropy(self._logits(x), counted, z_loss=z_loss)
+        cap = self.config.logit_softcap
+        return chunked_cross_entropy(x, self.head.weight, counted, z_loss=z_loss, softcap=cap)
+
+    def _logits(self, x: Float[Tensor, "*n c"]) -> Float[Tensor, "*n v"]:
+        logits = self.head(x)
         cap = self.config.logit_softcap
         return cap * torch.tanh(logits / cap) if cap else logits
 
@@ -122,7 +146,7 @@ class RewardModel(nn.Module):
         super().__init__()
         self.config, self.vocab_size = config, vocab_size
         self.backbone = build_backbone(config, vocab_size)
-        self.score = nn.Linear(config.n_embd, 1, bias=False)
+        self.score = Linear(config.n_embd, 1, bias=False)
 
     def forward(self, ids: Int[Tensor, "b t"], last: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
         """Scores of right-padded sequences whose last real token is at index `last`."""

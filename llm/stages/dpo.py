@@ -25,7 +25,7 @@ from llm.model.start import load_start
 from llm.process import Context, main
 from llm.train.distributed import ranks
 from llm.train.loop import Job, train
-from llm.train.precision import autocast
+from llm.train.precision import computing
 
 
 def run(ctx: Context, *, launch: LaunchConfig, dpo: DpoConfig) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def run(ctx: Context, *, launch: LaunchConfig, dpo: DpoConfig) -> dict[str, Any]
     with ranks(dpo.device, launch) as own:
         own.shard(network)
         reference = network.eval()  # before the first update it is the policy
-        with autocast(dpo.precision, own.device):  # as the policy's will be computed
+        with computing(reference, dpo.precision):  # as the policy's will be computed
             pairs = reference_logps(reference, train_pairs, batch, own.device)
             test = reference_logps(reference, test_pairs, batch, own.device)
         batches = PaddedTraining(

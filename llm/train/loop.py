@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from llm.config.train import TrainConfig
@@ -16,12 +15,13 @@ from llm.data.batch import Batch, Batches
 from llm.errors import ConfigError
 from llm.tied import EXIT_TERMINATED
 from llm.train.checkpoint import Checkpoints
+from llm.train.compile import compiles
 from llm.train.distributed import Ranks
 from llm.train.feed import feed
 from llm.train.guard import StepGuard
 from llm.train.interrupt import deferred_sigterm
 from llm.train.optimizer import build_optimizer
-from llm.train.precision import DTYPES, loss_scaler
+from llm.train.precision import DTYPES, loss_scaler, use_float8
 from llm.train.schedule import learning_rate
 from llm.train.state import State
 from llm.train.step import LossFn, train_step, validate
@@ -76,7 +76,10 @@ def train(
             f"{ranks.size} ranks; lower {job.name}.micro_batch_size or hold out more data"
         )
     model = job.model.train()
-    stepped = ranks.wrap(model, compiled=config.compile)
+    if config.precision == "float8":
+        use_float8(model, ranks.device)
+    compiled = compiles(config.compile, ranks.device, _run_flops(job))
+    stepped = ranks.wrap(model, compiled=compiled)
     optimizer = build_optimizer(model, config.optim)
     scaler = loss_scaler(config.precision, ranks.device)
     state = State(model, optimizer, scaler, StepGuard(config.optim))
@@ -179,8 +182,13 @@ def _report(
     )
 
 
+def _run_flops(job: Job) -> float:
+    """FLOPs of the whole run, as if every micro-batch had the first one's tokens."""
+    tokens = job.train.micro_batch(0, 0).tokens * job.train.micros_per_step * job.train.n_steps
+    return float(tokens * job.flops_per_token)
+
+
 def _peak(config: TrainConfig, ranks: Ranks) -> float:
     """FLOP/s of all ranks; on a CPU the ranks share the cores."""
-    dtype = DTYPES.get(config.precision, torch.float32)
-    one = matmul_flops(ranks.device, dtype)
+    one = matmul_flops(ranks.device, DTYPES[config.precision])
     return one * (ranks.size if ranks.device.type == "cuda" else 1)

@@ -1,17 +1,66 @@
-"""Precision of the matrix products; weights and optimizer state stay fp32."""
+"""Precision of the network's arithmetic; weights and optimizer state stay fp32."""
 
-from contextlib import AbstractContextManager, nullcontext
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
+from torch import nn
 
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+from llm.errors import ConfigError
+from llm.model.transformer import Backbone
+
+DTYPES = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "float8": torch.bfloat16,  # of everything but the products in the blocks
+}
+HOPPER = (9, 0)  # the first compute capability with float8 products
 
 
-def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """Run matrix products in bf16 or fp16 (Micikevicius et al. 2018); nothing for fp32."""
-    if precision == "fp32":
-        return nullcontext()
-    return torch.autocast(device.type, DTYPES[precision])
+@contextmanager
+def computing(model: nn.Module, precision: str) -> Iterator[None]:
+    """Within it the model computes in bf16 or fp16, from weights cast where they are used.
+
+    Gradients reach the fp32 weights (Micikevicius et al. 2018). A recurrent network, whose layers
+    are torch's own, is under autocast instead.
+    """
+    dtype = DTYPES[precision]
+    backbones = [module for module in model.modules() if isinstance(module, Backbone)]
+    if not backbones and dtype != torch.float32:
+        with torch.autocast(next(model.parameters()).device.type, dtype):
+            yield
+        return
+    for backbone in backbones:
+        backbone.compute_dtype = dtype
+    try:
+        yield
+    finally:
+        for backbone in backbones:
+            backbone.compute_dtype = torch.float32
+
+
+def use_float8(model: nn.Module, device: torch.device) -> None:
+    """The matrix products of the blocks in float8, each tensor scaled as a whole, by torchao.
+
+    The parameters stay what they are, under their names. ConfigError where it cannot be had.
+    """
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < HOPPER:
+        raise ConfigError(
+            f"precision=float8 needs an NVIDIA GPU of compute capability {HOPPER[0]}.{HOPPER[1]} "
+            f"(Hopper) or later, and this is {device.type}; use precision=bf16"
+        )
+    if importlib.util.find_spec("torchao") is None:
+        raise ConfigError("precision=float8 needs torchao: pip install torchao; or precision=bf16")
+    from torchao.float8 import convert_to_float8_training  # type: ignore[import-not-found]
+
+    convert_to_float8_training(
+        model,
+        module_filter_fn=lambda layer, name: (
+            ".blocks." in f".{name}" and all(size % 16 == 0 for size in layer.weight.shape)
+        ),
+    )
 
 
 def loss_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from llm.config.train import TrainConfig
 from llm.data.batch import Batch
 from llm.train.distributed import Ranks
-from llm.train.precision import autocast
+from llm.train.precision import computing
 from llm.train.state import State
 from llm.train.watch import is_due, layer_norms
 
@@ -40,9 +40,8 @@ def train_step(
     for index, batch in enumerate(micro_batches):
         last = index == len(micro_batches) - 1
         torch.manual_seed(_seed(config.seed, step, ranks.rank + index * ranks.size))
-        with ranks.accumulate(model, last=last):
-            with autocast(config.precision, ranks.device):
-                terms = loss_fn(model, batch)
+        with ranks.accumulate(model, last=last), computing(model, config.precision):
+            terms = loss_fn(model, batch)
             objective = terms["loss"] + terms["penalty"] if "penalty" in terms else terms["loss"]
             # DDP averages gradients over ranks; times the number of ranks makes that a sum.
             scaler.scale(objective * (ranks.size / units)).backward()
@@ -72,7 +71,7 @@ def validate(
     sums, units = [], torch.zeros((), device=ranks.device)
     for batch in batches:
         batch = batch.to(ranks.device)
-        with autocast(config.precision, ranks.device):
+        with computing(model, config.precision):
             terms = loss_fn(model, batch)
         sums.append(terms if batch.units else {k: torch.zeros_like(v) for k, v in terms.items()})
         units += batch.units

@@ -8,7 +8,7 @@ from llm.align.logps import answer_logps, stack_pairs, token_kl
 from llm.config.model import ModelConfig
 from llm.data.pairs import EncodedPair
 from llm.model.transformer import LanguageModel, initialise
-from llm.train.precision import autocast
+from llm.train.precision import computing
 
 PAIRS = [
     EncodedPair([0, 3, 4, 5, 6], [0, 3, 4, 7], 3),
@@ -34,7 +34,7 @@ def test_an_untouched_policy_has_loss_log_two_and_no_divergence(
     model: LanguageModel, precision: str
 ) -> None:
     device = torch.device("cpu")
-    with autocast(precision, device):
+    with computing(model, precision):
         batch = collate_referenced(reference_logps(model, PAIRS, 2, device))
         terms = make_dpo_loss(0.1)(model, batch)
     assert batch.units == 2

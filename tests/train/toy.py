@@ -69,7 +69,7 @@ def config(**changes) -> TrainConfig:
         "optim": OptimConfig.model_validate(OPTIM | changes.pop("optim", {})),
         "precision": "fp32",
         "device": "cpu",
-        "compile": False,
+        "compile": "off",
         "micro_batch_size": 4,
         "eval_interval": 5,
         "eval_batches": 2,

@@ -1,0 +1,73 @@
+"""Causal attention for training in bf16 on a CPU, by oneDNN's batched products.
+
+torch's fused kernel spends half of its time in tiles that are too small for a CPU's matrix
+units. Scores are rounded to bf16, as those of explicit attention in bf16 are; their softmax is
+summed in fp32. Nothing of size T x T outlives a tile, in forward or backward.
+
+Shapes: N sequences times heads, T positions, D width of a head, R rows of a tile, S keys it sees.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+TILE = 128  # queries of a tile; a tile skips the keys after its last query
+
+
+class CausalAttention(torch.autograd.Function):
+    """softmax(q k^T / sqrt(D)) v over earlier positions (Vaswani et al. 2017, eq. 1)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: Float[Tensor, "n t d"], k: Float[Tensor, "n t d"], v: Float[Tensor, "n t d"]
+    ) -> Float[Tensor, "n t d"]:
+        ctx.save_for_backward(q, k, v)
+        tiles = [_weights(q, k, rows) @ v[:, : rows.stop] for rows in _tiles(q)]
+        return torch.cat(tiles, dim=1)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        (dy,) = grad_outputs
+        q, k, v = ctx.saved_tensors
+        scale = 1 / math.sqrt(q.shape[-1])
+        dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        for rows in _tiles(q):
+            seen = slice(0, rows.stop)
+            weights = _weights(q, k, rows)  # (N, R, S)
+            dv[:, seen] += weights.transpose(1, 2) @ dy[:, rows]
+            dweights = dy[:, rows] @ v[:, seen].transpose(1, 2)
+            dscores = torch.ops.aten._softmax_backward_data(dweights, weights, -1, weights.dtype)
+            dq[:, rows] = (dscores @ k[:, seen]).mul_(scale)
+            dk[:, seen] += (dscores.transpose(1, 2) @ q[:, rows]).mul_(scale)
+        return dq, dk, dv
+
+
+def causal_attention(
+    q: Float[Tensor, "b h t d"], k: Float[Tensor, "b k t d"], v: Float[Tensor, "b k t d"]
+) -> Float[Tensor, "b h t d"]:
+    """Attention of H query heads on K key/value heads."""
+    group = q.shape[1] // k.shape[1]
+    if group > 1:
+        k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
+    y = CausalAttention.apply(*(part.flatten(0, 1) for part in (q, k, v)))
+    return y.unflatten(0, q.shape[:2])
+
+
+def _tiles(q: Tensor) -> Iterator[slice]:
+    n = q.shape[1]
+    return (slice(first, min(first + TILE, n)) for first in range(0, n, TILE))
+
+
+def _weights(
+    q: Float[Tensor, "n t d"], k: Float[Tensor, "n t d"], rows: slice
+) -> Float[Tensor, "n r s"]:
+    """The rows' shares of attention over the keys up to the last of them."""
+    shape = (rows.stop - rows.start, rows.stop)
+    later = q.new_full(shape, float("-inf")).triu(rows.start + 1)  # (R, S)
+    keys = k[:, : rows.stop].transpose(1, 2)
+    scale = 1 / math.sqrt(q.shape[-1])
+    return torch.baddbmm(later, q[:, rows], keys, alpha=scale).softmax(-1)

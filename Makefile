@@ -32,7 +32,7 @@ test: .venv/.dev ## run everything that CI runs: lint, types, layers, tests, the
 	@ruff format --check .
 	@pyright
 	@lint-imports
-	@pytest --ignore tests/flows --ignore tests/test_chain.py
+	@pytest --numprocesses auto --dist loadfile --ignore tests/flows --ignore tests/test_chain.py
 	@pytest tests/flows  # servers and the chain: in processes that no other test has touched
 	@pytest tests/test_chain.py
 

@@ -97,7 +97,7 @@ CSV = 'n,text\r\n1,"one, \u201cä\u201d\n"\r\n2,two\r\n'.encode()
         ("a.csv", CSV),
         ("a.csv", b"\xef\xbb\xbf" + CSV.replace(b"n,text", b"text,n").replace(b'1,"', b'"')
             .replace(b'\n"\r', b'\n",1\r').replace(b"2,two", b"two,2")),
-        ("a.jsonl.gz", gzip.compress(JSONL)),
+        ("a.jsonl.gz", gzip.compress(JSONL, mtime=0)),
         ("a.jsonl.gz", b"".join(gzip.compress(line + b"\n") for line in JSONL.splitlines())),
         ("a.csv.zst", pa.compress(CSV, "zstd", asbytes=True)),
     ],

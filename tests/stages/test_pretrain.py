@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,18 +103,20 @@ def test_packed_documents_train_with_and_without_a_mask(paths: Paths) -> None:
 
 def test_a_resumed_run_refuses_other_data_and_another_tokenizer(paths: Paths) -> None:
     make_shards(paths, "")
-    run(paths, shape(), pretraining())  # its last checkpoint stays: only a process removes it
+    ctx, model = context("pretrain", paths), shape()
+    resume = partial(pretrain.run, ctx, launch=LAUNCH, model=model, pretrain=pretraining())
+    resume()  # its last checkpoint stays: only a process removes it
     more = TokenizeConfig.model_validate(SIZES | {"val_frac": 0.1})
     tokenize.run(context("tokenize", paths), tokenize=more)
     with pytest.raises(
         CheckpointError, match=r"is of another run: data is '\w+', was '\w+'; delete"
     ):
-        run(paths, shape(), pretraining())
+        resume()
     other = TokenizerConfig.model_validate(TOKENIZER | {"vocab_size": 330})
     tokenizer.run(context("tokenizer", paths), tokenizer=other)
     tokenize.run(context("tokenize", paths), tokenize=more)
     with pytest.raises(CheckpointError, match=r"tokenizer is '\w+', was '\w+'; delete"):
-        run(paths, shape(), pretraining())
+        resume()
 
 
 def test_sft_starts_from_a_published_folder(paths: Paths, tmp_path: Path) -> None:

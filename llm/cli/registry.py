@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
+from llm.cli.terminal import terminal
 from llm.config.params import PARAMS, Params, load_params
 from llm.errors import ConfigError, EvaluationError
 
@@ -26,7 +26,7 @@ Reference = Annotated[
 ]
 Reason = Annotated[str, typer.Option(help="Why; it is kept with the version.")]
 
-console = Console()
+console = terminal()
 
 
 def promote(

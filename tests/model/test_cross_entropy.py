@@ -81,4 +81,4 @@ def test_logits_of_a_128k_vocabulary_never_exist_whole() -> None:
         command = [sys.executable, "-c", PEAK, way]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         peak_mib[way] = int(done.stdout)
-    assert peak_mib["chunked"] < 512 < 2048 < peak_mib["whole"]
+    assert peak_mib["chunked"] < 512 < 1536 < peak_mib["whole"]

@@ -8,3 +8,9 @@ def field(within: Page | Locator, name: str) -> Locator:
     title = f"//span[contains(@class, 'schema-form-property__label')][normalize-space()='{name}']"
     part = "ancestor::div[contains(concat(' ', @class, ' '), ' schema-form-property ')][1]"
     return within.locator(f"xpath=.{title}/{part}").first
+
+
+def choose(select: Locator, option: str) -> None:
+    """Open a field that has choices, and take one."""
+    select.locator(".p-select-button__control").press("ArrowDown")  # opens in a dialog too
+    select.page.locator(".p-select-option", has_text=option).click()

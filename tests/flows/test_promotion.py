@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Page, expect
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import FlowRun, StateType
@@ -14,6 +15,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from llm.config.presets import apply_values
 from llm.registry.moves import history
 from llm.registry.versions import CHAMPION, Registry
+from tests.flows.browser import choose, field
 from tests.flows.client import FINAL, ended, start
 from tests.flows.up_process import running_up
 from tests.flows.waiting import wait_for
@@ -112,6 +114,27 @@ def test_without_approval_a_run_promotes_and_another_one_rolls_back(
     assert champion(registry) == "1"
     tags = registry.find("1", "llm").tags
     assert (tags["champion/by"], tags["champion/reason"]) == ("Eve", "it swears")
+
+
+def test_a_person_approves_in_the_browser(
+    served: tuple[Registry, SyncPrefectClient], folder: Path, page: Page, tmp_path: Path
+) -> None:
+    registry, client = served
+    ask(folder, 600)
+    other = "3" if champion(registry) == "1" else "1"
+    run = start(client, {"version": other, "approval": True}, PROMOTE)
+    paused(client, run)
+    page.goto(f"{str(client.api_url).partition('/api')[0]}/runs/flow-run/{run.id}")
+    page.get_by_role("button", name="Resume").click()
+    expect(page.get_by_role("heading", name=f"models:/llm/{other}")).to_be_visible()
+    page.screenshot(path=tmp_path / "asks.png")
+    choose(field(page, "Decision"), "approve")
+    field(page, "Name").locator("textarea").fill("Ann")
+    page.screenshot(path=tmp_path / "answers.png")
+    page.get_by_role("button", name="Submit").click()
+    assert ended(client, run).state_name == "Completed"
+    assert champion(registry) == other
+    assert registry.find(other, "llm").tags["champion/by"] == "Ann"
 
 
 def ask(folder: Path, timeout_s: int) -> None:

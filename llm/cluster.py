@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import pickle
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
@@ -92,7 +93,7 @@ class _Serial:
             yield result
 
 
-class _Parallel:
+class _Parallel(ABC):
     """A map through an executor, at most two shards per worker under way."""
 
     def __init__(self, executor: Executor) -> None:
@@ -122,11 +123,13 @@ class _Parallel:
     def _submit(self, function: Callable[[Item], Any], item: Item) -> Future[Any]:
         return self._executor.submit(function, item)
 
+    @abstractmethod
     def _result(self, item: Any, future: Future[Any]) -> Any:
-        raise NotImplementedError
+        """What the shard's function returned; raises what it raised."""
 
+    @abstractmethod
     def _size(self) -> int:
-        raise NotImplementedError
+        """Workers there are."""
 
 
 class _Local(_Parallel):

@@ -80,7 +80,7 @@ def main() -> None:
             multiprocessing.spawn.prepare(main_module)
             function, item = pickle.loads(work)
             answer = pickle.dumps((function(item), None))
-        except Exception as error:
+        except Exception as error:  # whatever it is, it is raised where the shard was asked for
             error.add_note(traceback.format_exc())
             answer = _pickled(error)
         out.write(answer)
@@ -91,7 +91,7 @@ def _pickled(error: Exception) -> bytes:
     try:
         answer = pickle.dumps((None, error))
         pickle.loads(answer)
-    except Exception:
+    except Exception:  # an error's own class decides what its pickling raises
         return pickle.dumps((None, RuntimeError(f"{type(error).__name__}: {error}")))
     return answer
 

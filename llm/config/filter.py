@@ -113,7 +113,7 @@ class C4Config(Section):
     lines: C4LinesConfig
     """Come first: all rules judge the lines that are left."""
     no_lorem_ipsum: bool
-    """Drop texts that hold the placeholder."""
+    """Drop texts that hold "lorem ipsum"."""
     no_curly_bracket: bool
     """Drop texts that hold a {, which C4 takes for code."""
     min_sentences: PositiveInt | None

@@ -133,7 +133,7 @@ def prepare(folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     "moment",
-    [".llm/work/dedup-*/keys/*", ".llm/work/dedup-*/pairs/00007*", "data/.dedup.partial/kept/*"],
+    [".llm/*/dedup-*/keys/*", ".llm/*/dedup-*/pairs/00007*", "data/.dedup.partial/kept/*"],
 )
 def test_killed_in_the_middle_it_gives_the_same_bytes_when_run_again(
     tmp_path: Path, moment: str

@@ -1,4 +1,5 @@
-"""A corpus stage that is killed leaves nothing half-written and runs again to the same bytes."""
+"""A corpus stage that is killed, or whose disk is full, leaves nothing half-written and runs again
+to the same bytes."""
 
 import os
 import pickle
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from llm.config.paths import Paths
-from llm.files import fingerprint
+from llm.files import fingerprint, is_disk_full
 from llm.process import Context
 from tests.conftest import ROOT
 from tests.registry.corpus import MODULES, configs_of, make_corpus, params
@@ -82,3 +83,29 @@ def test_a_stage_that_is_killed_leaves_no_out_and_runs_again_to_the_same_bytes(
     run_stage(paths, stage)
     assert fingerprint(paths.stage(stage)) == fingerprint(made.stage(stage))
     assert not list(Path(paths.data).glob(".*"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
+@pytest.mark.parametrize("stage", SHARDED)
+def test_a_full_disk_is_known_as_one_and_leaves_nothing(made: Paths, stage: str, tmp_path: Path):
+    disk = tmp_path / "data"
+    disk.mkdir()
+
+    def mount(*options: str) -> None:
+        subprocess.run(["mount", "-t", "tmpfs", *options, "tmpfs", str(disk)], check=True)
+
+    mount("-o", "size=64m")
+    try:
+        paths = without(made, stage, tmp_path)
+        used = shutil.disk_usage(disk).used
+        mount("-o", f"remount,size={used + 8192}")
+        with pytest.raises(Exception, match="No space left") as raised:
+            run_stage(paths, stage)
+        assert is_disk_full(raised.value)
+        assert not paths.stage(stage).exists()
+        assert not list(disk.glob(".*"))
+        mount("-o", "remount,size=64m")
+        run_stage(paths, stage)
+        assert fingerprint(paths.stage(stage)) == fingerprint(made.stage(stage))
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)  # an error holds files

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 
 class Linear(nn.Linear):
@@ -40,6 +39,11 @@ def side_by_side(x: Float[Tensor, "*b c"], *layers: nn.Module) -> tuple[Tensor, 
     return F.linear(x, weight, bias).split([layer.out_features for layer in plain], dim=-1)
 
 
+def is_sharded(weight: Tensor) -> bool:
+    """Whether it is a DTensor, whose module alone takes half a second to import."""
+    return hasattr(weight, "device_mesh")
+
+
 def _is_plain(layer: nn.Module) -> TypeGuard[Linear]:
     hooks = layer._forward_hooks or layer._forward_pre_hooks
-    return type(layer) is Linear and not hooks and not isinstance(layer.weight, DTensor)
+    return type(layer) is Linear and not hooks and not is_sharded(layer.weight)

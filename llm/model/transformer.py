@@ -10,13 +10,12 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from llm.config.model import ModelConfig
 from llm.model.attention import Attention, LayerCache
 from llm.model.cross_entropy import chunked_cross_entropy, whole_cross_entropy
 from llm.model.feed_forward import build_feed_forward
-from llm.model.linear import Linear
+from llm.model.linear import Linear, is_sharded
 from llm.model.mask import attention_mask
 from llm.model.norm import build_norm
 from llm.model.positions import CosSin, build_positions, build_rotary
@@ -128,7 +127,7 @@ class LanguageModel(nn.Module):
             return self._logits(x)
         counted = targets.flatten() if keep is None else targets[keep]
         x = x.flatten(0, -2)  # (N, C)
-        if isinstance(self.head.weight, DTensor):  # tensor-parallel
+        if is_sharded(self.head.weight):  # tensor-parallel
             return whole_cross_entropy(self._logits(x), counted, z_loss=z_loss)
         cap = self.config.logit_softcap
         return chunked_cross_entropy(x, self.head.weight, counted, z_loss=z_loss, softcap=cap)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from evals.benchmark import load_tasks, score_model
+from evals.harness import load_tasks, score_model
 from evals.judge import compare, pick_evenly, summarise
 from evals.judges import build_judge
 from evals.paired import compare_scores
@@ -73,7 +73,6 @@ class Comparison:
         """Every benchmark task of both models, item by item; nothing without a champion."""
         if self._engines["champion"] is None:
             return {}
-        logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns about its own defaults
         config = self.params.benchmark
         tasks = load_tasks(self._context, config)
         results = {}

@@ -16,8 +16,8 @@ PACKAGES = ("llm", "evals", "flows")
 # Whole-file validation refuses and never changes a result, so it is no stage's dependency.
 NOT_DEPS = {("llm/process.py", "llm/config/params.py")}
 BY_NAME = {
-    "evals/benchmark.py": ["evals/items.py"],  # the tasks' YAML files name its functions
-    "llm/stages/register.py": ["llm/serve/pyfunc_model.py"],  # given to MLflow as a path
+    "evals/harness.py": ["evals/items.py"],  # the tasks' YAML files name its functions
+    "llm/registry/entry.py": ["llm/serve/pyfunc_model.py"],  # given to MLflow as a path
 }
 
 

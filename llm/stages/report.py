@@ -28,7 +28,6 @@ from llm.inference.engine import Engine
 from llm.process import Context, main
 from llm.report.facts import funnel, read_facts
 from llm.report.lineage import code_lineage, stage_lineage
-from llm.report.page import page_values, render_card, render_page
 
 PROMPT_CHARACTERS = 200
 ORIGINAL_CHARACTERS = 400
@@ -38,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 def run(ctx: Context, *, report: ReportConfig) -> dict[str, Any]:
     """Write the page, the cards and the funnel; returns the funnel."""
+    from llm.report.page import page_values, render_card, render_page  # most of a second: charts
+
     facts = read_facts(ctx.paths)
     values = page_values(facts, title=report.title, samples_per_kind=report.samples_per_kind)
     values |= {

@@ -24,10 +24,11 @@ from llm.model.folder import save_model
 from llm.model.transformer import LanguageModel
 from llm.process import Context
 from llm.registry import reference
+from llm.registry.entry import EXAMPLE, describe
 from llm.registry.versions import LOCK_FILE, PARAMS_FILE, Registry, tracking_uri_of
 from llm.registry.weights import model_folder
 from llm.serve.pyfunc_model import conversations_of
-from llm.stages.register import EXAMPLE, describe, read_scores, run, version_tags
+from llm.stages.register import read_scores, run, version_tags
 from llm.tokenizer.folder import save_tokenizer
 from llm.tokenizer.load import Tokenizer
 from llm.tokenizer.train import train_tokenizer

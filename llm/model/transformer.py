@@ -154,17 +154,20 @@ class RewardModel(nn.Module):
         return self.score(hidden[rows, last]).squeeze(-1).float()
 
 
-def initialise(model: LanguageModel, seed: int) -> None:
-    """GPT-2's initialisation: N(0, 0.02), residual outputs scaled by 1/sqrt(2 n_layer), biases 0."""
+def initialise(model: LanguageModel, seed: int, *, zero_outputs: bool = False) -> None:
+    """GPT-2's initialisation: N(0, 0.02), residual outputs scaled by 1/sqrt(2 n_layer), biases 0.
+
+    With `zero_outputs` the residual outputs are 0: every block starts as the identity, as in ReZero
+    (Bachlechner et al. 2020).
+    """
     generator = torch.Generator().manual_seed(seed)
-    residual_std = INIT_STD / math.sqrt(2 * model.config.n_layer)
+    residual_std = 0.0 if zero_outputs else INIT_STD / math.sqrt(2 * model.config.n_layer)
     for name, parameter in model.named_parameters():
         if ".lstm." in name:
             initialise_lstm(name, parameter, generator)
         elif parameter.dim() >= 2:
-            std = (
-                residual_std if name.endswith(("attn.out.weight", "mlp.down.weight")) else INIT_STD
-            )
+            is_output = name.endswith(("attn.out.weight", "mlp.down.weight"))
+            std = residual_std if is_output else INIT_STD
             nn.init.normal_(parameter, std=std, generator=generator)
         elif name.endswith("bias"):
             nn.init.zeros_(parameter)

@@ -51,7 +51,7 @@ def run(
         network = load_as(Path(pretrain.init_from), model, tokenizer)
     else:
         network = LanguageModel(model, tokenizer.vocab_size)
-        initialise(network, pretrain.seed)
+        initialise(network, pretrain.seed, zero_outputs=pretrain.zero_outputs)
     batches = TrainingBlocks(
         blocks,
         pretrain.micro_batch_size,

@@ -42,7 +42,7 @@ def test_the_projects_params_are_valid() -> None:
         ("n_layer: 4", "n_layer: four", r"model.n_layer='four': Input should be a valid integer"),
         ("n_head: 4", "n_head: 3", r"model: n_embd=\d+ must be a multiple of n_head=3"),
         ("  beta: 0.1", "  beta: 0", r"dpo.beta=0: Input should be greater than 0"),
-        ("    lr: 2.5e-3\n", "", r"pretrain.optim.lr: missing"),
+        ("    lr: 6.0e-3\n", "", r"pretrain.optim.lr: missing"),
         (
             "batch_tokens: ",
             "batch_tokens: 1",
@@ -65,13 +65,13 @@ def test_the_projects_params_are_valid() -> None:
             r"pretrain.init_from='hub' needs its own tokenizer, but tokenizer.init_from=''",
         ),
         (
-            "schedule: cosine",
+            "schedule: wsd",
             "schedule: wds",
             r"pretrain.optim.schedule='wds': Input should be 'cos",
         ),
         (
-            "schedule: cosine\n    min_lr_frac: 0.1\n    warmup_frac: 0.1\n    decay_frac: 0.2",
-            "schedule: wsd\n    min_lr_frac: 0.1\n    warmup_frac: 0.1\n    decay_frac: 0.95",
+            "warmup_frac: 0.02\n    decay_frac: 0.6",
+            "warmup_frac: 0.1\n    decay_frac: 0.95",
             r"pretrain.optim: warmup_frac=0.1 and decay_frac=0.95 overlap",
         ),
         ("attention: full", "attention: strided", r"model: window=0 does not go with attention=st"),

@@ -34,6 +34,7 @@ TOKENIZER |= {"min_frequency": 2, "max_digits": 1, "white_space": "runs"}
 def pretraining(**changes: Any) -> PretrainConfig:
     values = config(eval_interval=100, micro_batch_size=2).model_dump()
     own = {
+        "zero_outputs": False,
         "z_loss": 0.0,
         "document_mask": False,
         "packing": "concatenate",

@@ -1,7 +1,8 @@
-"""Stage benchmark: base, sft and dpo on the tasks in evals/tasks, by lm-evaluation-harness.
+"""Stage benchmark: base, sft and dpo on the tasks in evals/tasks or of lm-evaluation-harness, by that.
 
 Reads    paths.models/{base,sft,dpo}                   Hugging Face folders
          paths.data/decontaminate/heldout/*.parquet    documents no model was trained on
+         paths.data/decontaminate/items.parquet        other tasks' items, as they were looked for
          paths.data/decontaminate/contamination.parquet, kept   those whose text was trained on
          paths.data/instructions/test.jsonl            questions about them
 Writes   paths.data/benchmark/{base,sft,dpo}.json      scores, and every item's prompt, reference,

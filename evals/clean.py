@@ -1,19 +1,21 @@
 """Which items of a benchmark share no text with what the models were trained on (GPT-3, appendix C).
 
-Items are made of held-out documents, and stage decontaminate has looked for those in all
-training documents. An item is clean when no document that was trained on shares an n-gram
-with the one that it is made of; that of a document that was not looked for is not judged.
+Stage decontaminate has looked for held-out documents, of which our tasks' items are made,
+and for the other tasks' items in all training documents. An item is clean when no document
+that was trained on shares an n-gram with it or the document that it is made of; what was
+not looked for is not judged.
 """
 
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from llm.corpus.contamination import ITEMS
 from llm.corpus.documents import shard_paths
 
 
 class CleanDocuments:
-    """The held-out documents whose text was not trained on; `in` takes an id or a url."""
+    """Held-out documents and items whose text was not trained on; `in` takes an id or a url."""
 
     def __init__(self, decontaminate: Path) -> None:
         hits = pq.read_table(decontaminate / "contamination.parquet").to_pylist()
@@ -24,6 +26,8 @@ class CleanDocuments:
             for row in pq.read_table(path, columns=["id", "url"]).to_pylist():
                 if row["id"] not in dirty:
                     self._names |= {row["id"], row["url"]}
+        items = pq.read_table(decontaminate / ITEMS, columns=["id"])["id"].to_pylist()
+        self._names |= set(items) - dirty
 
     def __contains__(self, name: str) -> bool:
         return name in self._names

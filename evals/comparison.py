@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from evals.decontaminate import top_level_object
 from evals.harness import load_tasks, score_model
 from evals.judge import compare, pick_evenly, summarise
 from evals.judges import build_judge
@@ -32,14 +33,20 @@ from evals.unsafe import (
 from llm.cluster import map_shards
 from llm.config.params import Params
 from llm.config.sampling import SamplingConfig
-from llm.corpus.contamination import Work, find_hits, index_items, without_boilerplate
+from llm.corpus.contamination import (
+    Work,
+    every_item,
+    find_hits,
+    index_items,
+    read_sets,
+    without_boilerplate,
+)
 from llm.corpus.documents import hash_fraction, read_documents, shard_paths, write_table
 from llm.data.conversations import Conversation, read_conversations, write_conversations
 from llm.errors import DataError
 from llm.files import write_dir
 from llm.inference.engine import Engine
 from llm.process import Context, worker_count
-from llm.stages.decontaminate import top_level_object
 
 EXAMPLES = 5  # kept of each kind, for a person to look at
 SHOWN = (REGURGITATION, WORD)  # other findings are personal or secret: they are masked
@@ -129,16 +136,14 @@ class Comparison:
         Counted anew, whatever the candidate's decontamination looked for or let pass.
         """
         config = self.params.promote.contamination
-        items = {
-            "heldout": [(row["url"], row["text"]) for row in _read_heldout(self.data)],
-            "questions": [(each.id, _text(each)) for each in _read_questions(self.data)],
-        }
+        items = read_sets(self.data / "decontaminate")
+        items["questions"] = [(each.id, each.text) for each in _read_questions(self.data)]
         indexed = {name: index_items(pairs, config.ngram_words) for name, pairs in items.items()}
         shards = shard_paths(self.data / "decontaminate" / "kept")
         logger.info("%d shards of training text searched for evaluation items", len(shards))
         work = [Work(path, indexed, config.ngram_words, frozenset()) for path in shards]
         hits = [hit for found in map_shards(find_hits, work, worker_count()) for hit in found]
-        left = without_boilerplate(hits, config.max_ngram_documents)
+        left = every_item(without_boilerplate(hits, config.max_ngram_documents), indexed)
         return {
             "documents": sum(pq.read_metadata(path).num_rows for path in shards),
             "sharing": len({hit.document for hit in left}),
@@ -250,10 +255,6 @@ def _masked(finding: Finding) -> str:
 def _lost(row: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: row[key] for key in ("id", "prompt", "reference")}
     return {**kept, "candidate": row["dpo"], "champion": row["sft"]}
-
-
-def _text(conversation: Conversation) -> str:
-    return "\n".join(message["content"] for message in conversation.messages)
 
 
 def _bytes(folder: Path) -> int:

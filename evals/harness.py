@@ -1,41 +1,34 @@
 """Tasks and models as lm-evaluation-harness sees them: items, requests, and a score with its items."""
 
-import logging
-from pathlib import Path
 from typing import Any
 
 from lm_eval import evaluator
 from lm_eval.api.task import ConfigurableTask
-from lm_eval.tasks import TaskManager
 
 from evals.adapter import EngineLM
+from evals.catalogue import find_tasks, item_id, metric_of
 from evals.scores import Score, mean_score
+from evals.task_files import made_of_heldout
 from llm.config.evaluation import BenchmarkConfig
-from llm.errors import ConfigError, EvaluationError
 from llm.inference.engine import Engine
 from llm.process import Context
 
-TASKS = Path(__file__).parent / "tasks"
 SCORE_NAMES = {"bits_per_byte": "bpb"}  # lm-eval's metric -> ours, where they differ
 LN2 = 0.6931471805599453
 
-logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns about its own defaults
-
 
 def load_tasks(ctx: Context, config: BenchmarkConfig) -> dict[str, ConfigurableTask]:
-    """The configured tasks with their items; errors name an unknown task or one without items."""
+    """The configured tasks with their items; errors as `find_tasks` has them."""
     values = {
         "heldout": str(ctx.paths.stage("decontaminate") / "heldout"),
         "conversations": str(ctx.paths.stage("instructions") / "test.jsonl"),
         "limit": config.limit,
         "seed": config.seed,
     }
-    manager = TaskManager(include_path=TASKS, include_defaults=False, metadata=values)
-    for name in config.tasks:
-        if name not in manager.all_subtasks:
-            known = ", ".join(manager.all_subtasks)
-            raise ConfigError(f"benchmark.tasks: {name!r} is not in evals/tasks; known: {known}")
-    return {name: _load_task(manager, name) for name in config.tasks}
+    tasks = find_tasks(config.tasks, values)
+    for task in tasks.values():
+        task.set_fewshot_seed(config.seed)
+    return tasks
 
 
 def score_model(
@@ -61,39 +54,27 @@ def score_model(
         results = evaluator.evaluate(
             adapter,
             {"tasks": dict(some)},
+            limit=config.limit,
             bootstrap_iters=0,
             apply_chat_template=asked,
             fewshot_as_multiturn=True,
         )
         assert results is not None, "lm-eval returns nothing only on ranks above 0"
         samples |= results["samples"]  # pyright: ignore
-    return {name: _score(task, samples[name]) for name, task in tasks.items()}
+    return {name: _score(name, task, samples[name]) for name, task in tasks.items()}
 
 
-def _load_task(manager: TaskManager, name: str) -> ConfigurableTask:
-    try:
-        task = manager.load(name)["tasks"][name]
-    except IndexError:  # lm-eval looks at the first item when it makes a task
-        raise EvaluationError(
-            f"task {name} has no items among the held-out data; take it out of benchmark.tasks, "
-            "or gather Python documentation (gather.sources, kind python_docs) and hold out more "
-            "of it (decontaminate.heldout_frac)"
-        ) from None
-    assert isinstance(task, ConfigurableTask)
-    return task
-
-
-def _score(task: ConfigurableTask, samples: list[dict[str, Any]]) -> Score:
+def _score(name: str, task: ConfigurableTask, samples: list[dict[str, Any]]) -> Score:
     """A task's score, its standard error and its items, from lm-eval's samples."""
     samples = sorted(samples, key=lambda sample: sample["doc_id"])
-    (metric,) = samples[0]["metrics"]
-    if metric == "bits_per_byte":
-        rows = [_document_row(sample, sample[metric]) for sample in samples]
-    else:
-        show = _question_row if _is_question(task) else _choice_row
-        rows = [show(task, sample) | {"correct": bool(sample[metric])} for sample in samples]
-    documents = [sample["doc"].get("document", "") for sample in samples]
-    rows = [row | {"document": name} for row, name in zip(rows, documents, strict=True)]
+    samples = [sample for sample in samples if sample["filter"] == samples[0]["filter"]]
+    metric = metric_of(task)
+    ours = name in made_of_heldout()
+    rows = []
+    for sample in samples:
+        at = item_id(name, sample["doc_id"])
+        id_, document = (sample["doc"][key] if ours else at for key in ("id", "document"))
+        rows.append({"id": id_, **_shown(task, metric, sample), "document": document})
     return {
         "version": task.VERSION,
         "metric": SCORE_NAMES.get(metric, metric),
@@ -101,34 +82,35 @@ def _score(task: ConfigurableTask, samples: list[dict[str, Any]]) -> Score:
     } | {"samples": rows}
 
 
-def _document_row(sample: dict[str, Any], value: tuple[float, int]) -> dict[str, Any]:
-    bits = -value[0] / LN2
-    return {"id": sample["doc"]["id"], "bits": round(bits, 3), "bytes": value[1]}
+def _shown(task: ConfigurableTask, metric: str, sample: dict[str, Any]) -> dict[str, Any]:
+    """An item's result: bits and bytes, or what was asked, the reference, the answer, the verdict."""
+    if metric == "bits_per_byte":
+        logp, n_bytes = sample[metric]
+        return {"bits": round(-logp / LN2, 3), "bytes": n_bytes}
+    show = _choice if task.OUTPUT_TYPE == "multiple_choice" else _answer
+    prompt, reference, answer = show(task, sample)
+    correct = bool(sample[metric])
+    return {"prompt": prompt, "reference": reference, "answer": answer, "correct": correct}
 
 
-def _question_row(task: ConfigurableTask, sample: dict[str, Any]) -> dict[str, Any]:
+def _answer(task: ConfigurableTask, sample: dict[str, Any]) -> tuple[Any, Any, Any]:
+    """Of a question, or of a text of which only the likelihood counts."""
     item = sample["doc"]
-    return {
-        "id": item["id"],
-        "prompt": item["question"],
-        "reference": item["answer"],
-        "answer": sample["filtered_resps"][0],
-    }
+    return task.doc_to_text(item), task.doc_to_target(item), sample["filtered_resps"][0]
 
 
-def _choice_row(task: ConfigurableTask, sample: dict[str, Any]) -> dict[str, Any]:
+def _choice(task: ConfigurableTask, sample: dict[str, Any]) -> tuple[Any, Any, Any]:
     """The option that got the highest score, by the measure that the task is graded with."""
     item = sample["doc"]
+    choices = task.doc_to_choice(item)
     logps = [logp for logp, _ in sample["filtered_resps"]]
     if "acc_norm" in sample["metrics"]:
-        pairs = zip(logps, item["choices"], strict=True)
-        logps = [logp / len(choice) for logp, choice in pairs]
-    return {
-        "id": item["id"],
-        "prompt": item["summary"] if task.multiple_input else item["question"].strip(),
-        "reference": item["choices"][item["answer"]].strip(),
-        "answer": item["choices"][logps.index(max(logps))].strip(),
-    }
+        logps = [logp / len(choice) for logp, choice in zip(logps, choices, strict=True)]
+    text, gold = task.doc_to_text(item), task.doc_to_target(item)
+    if task.multiple_input:  # the options are what is read before the target
+        text, gold = gold, text
+    reference = choices[gold] if isinstance(gold, int) else str(gold)
+    return str(text).strip(), reference.strip(), choices[logps.index(max(logps))].strip()
 
 
 def _is_question(task: ConfigurableTask) -> bool:

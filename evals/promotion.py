@@ -4,6 +4,7 @@
 
 Reads    --candidate, --champion           Hugging Face folders
          --data/decontaminate/heldout      the candidate's held-out documents
+         --data/decontaminate/items.parquet   other benchmarks' items
          --data/decontaminate/kept         what it was trained on
          --data/instructions/test.jsonl    questions about the held-out documents
          --data/reward                     its reward model, when judge.judge is `reward`

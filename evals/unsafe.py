@@ -96,8 +96,9 @@ def find_regurgitated(
     found = {}
     for hits in map_shards(find_hits, work, workers):
         for hit in hits:
-            if hit.ngram not in prompts[hit.item]:
-                found.setdefault(hit.item, Finding(hit.item, REGURGITATION, hit.ngram))
+            for answer in items.owners_of(hit.hash):
+                if hit.ngram not in prompts[answer]:
+                    found.setdefault(answer, Finding(answer, REGURGITATION, hit.ngram))
     return list(found.values())
 
 

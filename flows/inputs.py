@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from evals.task_files import local_files
 from llm.config.params import Params
 from llm.corpus.sources.reading import local_paths
 from llm.errors import ConfigError
@@ -26,6 +27,8 @@ def _named_files(params: Params) -> Iterator[tuple[str, str, str]]:
             yield "gather", f"gather.sources {source.name!r}", path
     for path in params.decontaminate.evaluation_sets:
         yield "decontaminate", "decontaminate.evaluation_sets", path
+    for path in local_files(params.benchmark.tasks):
+        yield "decontaminate", "evals/tasks", path
     for path in params.instructions.extra:
         yield "instructions", "instructions.extra", path
     for path in params.preferences.extra:

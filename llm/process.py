@@ -24,7 +24,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -142,6 +142,18 @@ def is_watched(path: Path, name: str, paths: Paths) -> bool:
     """Whether DVC runs stage `name` again when the file or folder changes."""
     deps = stage_deps(name, paths) if GRAPH.exists() else []
     return any(path.resolve().is_relative_to(Path(dep).resolve()) for dep in deps)
+
+
+def warn_of_unwatched(ctx: Context, named: Iterable[str]) -> None:
+    """Say which files that params name DVC does not watch: it would not run again for them."""
+    for path in named:
+        if not is_watched(Path(path), ctx.name, ctx.paths):
+            logger.warning(
+                "DVC does not see when %s changes; add it to the deps of %s in %s",
+                path,
+                ctx.name,
+                GRAPH,
+            )
 
 
 @contextmanager

@@ -230,6 +230,6 @@ class DecontaminateConfig(Section):
     max_ngram_documents: PositiveInt
     """N-grams in more documents are boilerplate (GPT-3: 10)."""
     evaluation_sets: list[str]
-    """JSONL files whose text must not be trained on."""
+    """JSONL files whose text must not be trained on, beside the items of `benchmark.tasks`."""
     drop: bool
     """Drop contaminated documents, or only list them."""

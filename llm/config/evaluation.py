@@ -2,17 +2,16 @@
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from llm.config.base import Address, Section
 from llm.config.sampling import SamplingConfig
+from llm.config.tasks import TaskNames
 
 
-class BenchmarkConfig(Section):
+class BenchmarkConfig(TaskNames, extra="forbid"):
     """lm-eval tasks run for base, sft and dpo."""
 
-    tasks: list[str] = Field(min_length=1)
-    """Names of the YAML files in evals/tasks."""
     limit: PositiveInt
     """Items per task, at most."""
     batch_size: PositiveInt

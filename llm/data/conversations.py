@@ -46,6 +46,11 @@ class Conversation:
         """The answer."""
         return self.messages[-1]["content"]
 
+    @property
+    def text(self) -> str:
+        """All that is said in it, a line each."""
+        return "\n".join(message["content"] for message in self.messages)
+
 
 def read_conversations(path: Path) -> list[Conversation]:
     """The conversations of a JSONL file; DataError names file and line of the first bad row."""

@@ -29,6 +29,11 @@ class Pair:
     source: str
     kind: str
 
+    @property
+    def text(self) -> str:
+        """All that is said in it, a line each."""
+        return "\n".join([*(turn["content"] for turn in self.prompt), self.chosen, self.rejected])
+
 
 @dataclass(frozen=True)
 class EncodedPair:

@@ -29,7 +29,7 @@ Run = Callable[[list[str]], None]  # runs a command, shows what it says, raises 
 MEASURED = ("size", "items", "contamination", "scores", "judge", "safety", "latency")
 NOT_MEASURED = {"lineage"}
 HELDOUT = {  # what the measuring reads of an out: stage -> (out's last name, below it, where to)
-    "decontaminate": ("decontaminate", ("heldout/", "kept/"), "decontaminate"),
+    "decontaminate": ("decontaminate", ("heldout/", "items.parquet", "kept/"), "decontaminate"),
     "instructions": ("instructions", ("test.jsonl",), "instructions"),
     "reward": ("reward", ("",), "reward"),
 }

@@ -25,7 +25,7 @@ from llm.corpus.filters.judge import judge
 from llm.corpus.filters.pii import mask
 from llm.corpus.filters.rules import limits
 from llm.files import write_dir
-from llm.process import GRAPH, Context, is_watched, main
+from llm.process import Context, main, warn_of_unwatched
 
 logger = logging.getLogger(__name__)
 
@@ -54,11 +54,7 @@ class Filtered:
 def run(ctx: Context, *, filter: FilterConfig) -> dict[str, Any]:
     """Filter every shard; returns the stage's metrics."""
     paths = shard_paths(ctx.paths.stage("extract"))
-    for path in [each for each in (filter.url_blocklist, filter.bad_words) if each]:
-        if not is_watched(Path(path), ctx.name, ctx.paths):
-            logger.warning(
-                "DVC does not see when %s changes; add it to the deps of filter in %s", path, GRAPH
-            )
+    warn_of_unwatched(ctx, [each for each in (filter.url_blocklist, filter.bad_words) if each])
     documents_in = documents_kept = bytes_kept = lines_cut = 0
     dropped, masked = Counter[str](), Counter[str]()
     with write_dir(ctx.out) as partial:

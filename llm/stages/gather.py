@@ -15,7 +15,6 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -27,7 +26,7 @@ from llm.corpus.documents import GATHERED, text_bytes, text_schema, write_table_
 from llm.corpus.sources.reading import SKIPPED, Gathered, Part, gather_part, list_parts, local_paths
 from llm.errors import DataError
 from llm.files import write_dir
-from llm.process import GRAPH, Context, is_watched, main
+from llm.process import Context, main, warn_of_unwatched
 
 LOG_EVERY = 20  # parts
 
@@ -41,7 +40,7 @@ def run(ctx: Context, *, gather: GatherConfig) -> dict[str, Any]:
         for source in gather.sources
     }
     sources = [_Source(gather, number, parts) for number in range(len(gather.sources))]
-    _warn_of_unseen(gather, ctx)
+    warn_of_unwatched(ctx, [path for source in gather.sources for path in local_paths(source)])
     with write_dir(ctx.out) as partial:
         tables = (table for source in sources for table in source.documents(ctx))
         shards = write_table_shards(partial, tables, text_schema(*GATHERED), gather.shard_bytes)
@@ -57,19 +56,6 @@ def run(ctx: Context, *, gather: GatherConfig) -> dict[str, Any]:
         "bytes": sum(counts["bytes"] for counts in by_source.values()),
         "by_source": by_source,
     }
-
-
-def _warn_of_unseen(gather: GatherConfig, ctx: Context) -> None:
-    """Say which files DVC does not watch: it would not gather again when they change."""
-    for source in gather.sources:
-        for path in local_paths(source):
-            if not is_watched(Path(path), ctx.name, ctx.paths):
-                logger.warning(
-                    "%s: DVC does not see when %s changes; add it to the deps of gather in %s",
-                    source.name,
-                    path,
-                    GRAPH,
-                )
 
 
 class _Source:

@@ -2,8 +2,12 @@
 
 Reads    models/sft          the model that is sampled
          data/instructions   train.jsonl
-Writes   data/preferences    train.jsonl, test.jsonl: prompt, chosen, rejected, source, kind
-Metrics  prompts, sampled_correct_frac, pairs per split and kind, and the sft model's own
+         data/decontaminate  heldout, items.parquet: what extra pairs must not hold
+         preferences.extra   JSONL pairs, UltraFeedback or HH rows, for training
+Writes   data/preferences    train.jsonl, test.jsonl: prompt, chosen, rejected, source, kind;
+                             contamination.parquet: document_id (file:number), set, item_id, ngram
+Metrics  prompts, sampled_correct_frac, pairs per split and kind, extra pairs read, contaminated
+         and dropped (as section decontaminate has it for documents), and the sft model's own
          margin: log-probability of chosen minus rejected (nats), and the share where it is negative
 """
 
@@ -16,27 +20,34 @@ from typing import Any
 
 from llm.align.dpo import reference_logps
 from llm.config.align import PreferencesConfig
+from llm.config.corpus import DecontaminateConfig
+from llm.corpus.contamination import write_hits
 from llm.data.conversations import Conversation, is_checkable, is_correct, read_conversations
+from llm.data.extra import without_contaminated
 from llm.data.pairs import Pair, encode_pairs, read_pairs, write_pairs
 from llm.errors import DataError
 from llm.files import write_dir
 from llm.inference.engine import Engine
-from llm.process import Context, main
+from llm.process import Context, main, warn_of_unwatched
 
 BATCH_SIZE = 64  # sequences per forward; changes no answer
 
 logger = logging.getLogger(__name__)
 
 
-def run(ctx: Context, *, preferences: PreferencesConfig) -> dict[str, Any]:
+def run(
+    ctx: Context, *, preferences: PreferencesConfig, decontaminate: DecontaminateConfig
+) -> dict[str, Any]:
     """Sample, check, pair, split by prompt."""
-    extra = [pair for path in preferences.extra for pair in read_pairs(Path(path))]
+    warn_of_unwatched(ctx, preferences.extra)
+    files = {name: read_pairs(Path(name)) for name in preferences.extra}
+    extra = without_contaminated(files, ctx.paths.stage("decontaminate"), decontaminate)
     engine = Engine.load(ctx.paths.model("sft"))
     conversations = choose(
         read_conversations(ctx.paths.stage("instructions") / "train.jsonl"), preferences
     )
     samples = sample(engine, conversations, preferences)
-    train: list[Pair] = list(extra)
+    train: list[Pair] = list(extra.rows)
     test: list[Pair] = []
     for conversation, answers in zip(conversations, samples, strict=True):
         if pair := pair_of(conversation, answers):
@@ -51,6 +62,7 @@ def run(ctx: Context, *, preferences: PreferencesConfig) -> dict[str, Any]:
     with write_dir(ctx.out) as folder:
         write_pairs(folder / "train.jsonl", train)
         write_pairs(folder / "test.jsonl", test)
+        write_hits(folder, extra.hits)
     answers_checked = [
         is_correct(conversation.kind, conversation.reference, answer)
         for conversation, answers in zip(conversations, samples, strict=True)
@@ -61,6 +73,7 @@ def run(ctx: Context, *, preferences: PreferencesConfig) -> dict[str, Any]:
         "sampled_correct_frac": sum(answers_checked) / len(answers_checked),
         "train": {"pairs": len(train), **_by_kind(train)},
         "test": {"pairs": len(test), **_by_kind(test)},
+        "extra": extra.counts,
         **margins(engine, [*train, *test]),
     }
 
@@ -128,4 +141,4 @@ def _by_kind(pairs: list[Pair]) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    main("preferences", run, preferences=PreferencesConfig)
+    main("preferences", run, preferences=PreferencesConfig, decontaminate=DecontaminateConfig)

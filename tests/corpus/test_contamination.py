@@ -12,6 +12,7 @@ from llm.corpus.contamination import (
     Hit,
     Work,
     evaluation_items,
+    every_item,
     find_hits,
     index_items,
     without_boilerplate,
@@ -68,8 +69,22 @@ def test_nothing_to_look_for_finds_nothing(tmp_path: Path):
 def test_an_ngram_of_too_many_documents_is_boilerplate():
     hits = [Hit("s", f"d{n}", "i", 1, "every where") for n in range(3)]
     hits += [Hit("s", "d0", "i", 2, "only here"), Hit("s", "d0", "i", 3, "again")]
-    assert without_boilerplate(hits, 2) == [hits[3]]
-    assert without_boilerplate(hits, 3) == hits[:3]
+    assert without_boilerplate(hits, 2) == hits[3:]
+    assert without_boilerplate(hits, 3) == hits
+
+
+def test_every_item_that_has_an_ngram_is_told_once_per_document(tmp_path: Path):
+    texts = ["held out", "one two three four", "two three four"]
+    items = {"a": "one two three four", "b": "two three four", "c": "three four"}
+    sets = {"set": index_items(items.items(), 3)}
+    hits = every_item(search(tmp_path, texts, items), sets)
+    found = [(hit.document, hit.item, hit.ngram) for hit in hits]
+    assert found == [
+        ("d1", "a", "one two three"),
+        ("d1", "b", "two three four"),
+        ("d2", "a", "two three four"),
+        ("d2", "b", "two three four"),
+    ]
 
 
 def test_every_string_of_a_row_counts(tmp_path: Path):

@@ -15,6 +15,7 @@ import torch
 
 from llm.config.paths import Paths
 from llm.config.tokenizer import TokenizerConfig
+from llm.corpus.contamination import Hit, write_hits, write_sets
 from llm.corpus.documents import text_schema, write_rows
 from llm.files import write_jsonl
 from llm.inference.engine import Engine
@@ -140,13 +141,50 @@ def world(tmp_path: Path, models: Path) -> Paths:
 
 
 def write_contamination(paths: Paths, hits: list[tuple[str, str]]) -> None:
-    """Hits of (training document, held-out document); of those "trained" alone is trained on."""
+    """Hits of (training document, held-out document or item); of those "trained" is trained on."""
     folder = paths.stage("decontaminate")
-    rows = [{"document_id": one, "item_id": other, "ngram": "a b c"} for one, other in hits]
-    write_rows(
-        folder / "contamination.parquet", rows, text_schema("document_id", "item_id", "ngram")
-    )
+    write_hits(folder, (Hit("heldout", one, other, 0, "a b c") for one, other in hits))
+    write_sets(folder, {"riddles": [(f"riddles:{n}", "text") for n in range(6)]})
     write_rows(folder / "kept" / "00000.parquet", [{"id": "trained"}], text_schema("id"))
+
+
+RIDDLES = """
+task: riddles
+dataset_path: json
+dataset_kwargs: {data_files: {test: FILE}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "Riddle: {{question}} Answer:"
+doc_to_choice: options
+doc_to_target: right
+metric_list: [{metric: acc}, {metric: acc_norm}]
+"""
+ANSWERS = """
+include: riddles.yaml
+task: answers
+output_type: generate_until
+doc_to_choice: null
+doc_to_target: "{{options[right]}}"
+num_fewshot: 2
+fewshot_split: test
+generation_kwargs: {until: ["\\n"]}
+metric_list: [{metric: exact_match}]
+"""
+
+
+@pytest.fixture
+def riddles(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The items of somebody's own tasks `riddles` and `answers`, the only ones in evals/tasks."""
+    tasks, items = tmp_path / "tasks", tmp_path / "riddles.jsonl"
+    tasks.mkdir()
+    (tasks / "riddles.yaml").write_text(RIDDLES.replace("FILE", str(items)))
+    (tasks / "answers.yaml").write_text(ANSWERS)
+    for module in ("task_files", "catalogue"):
+        monkeypatch.setattr(f"evals.{module}.TASKS", tasks)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    rows = [{"question": f"{n}?", "options": ["a", "bee"], "right": n % 2} for n in range(8)]
+    write_jsonl(items, rows)
+    return items
 
 
 class Endpoint:

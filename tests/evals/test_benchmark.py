@@ -1,5 +1,6 @@
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -89,7 +90,7 @@ def test_a_model_that_knows_the_answers_gets_full_marks(
 
 def test_an_unknown_task_is_named_with_those_that_exist(world: Paths) -> None:
     config = CONFIG.model_copy(update={"tasks": ["docs_imports"]})
-    with pytest.raises(ConfigError, match=r"'docs_imports'.*docs_import,"):
+    with pytest.raises(ConfigError, match=r"'docs_imports' is neither in .*docs_import,"):
         run(context(world), benchmark=config)
 
 
@@ -131,6 +132,25 @@ def test_the_clean_subset_is_what_shares_nothing_with_training_text(world: Paths
             if task["metric"] != "bpb":
                 right = sum(row["correct"] for row in task["samples"] if row["clean"])
                 assert task["clean"]["score"] == pytest.approx(right / 30, abs=1e-6)
+
+
+def test_tasks_over_items_of_ones_own_are_scored_and_are_clean_if_they_were_looked_for(
+    world: Paths, riddles: Path
+) -> None:
+    write_contamination(world, [("trained", "riddles:1"), ("gone", "riddles:2")])
+    config = CONFIG.model_copy(update={"tasks": ["riddles", "answers"], "limit": 7})
+    metrics = run(context(world), benchmark=config)
+    assert set(metrics["sft"]["riddles"]) == {"acc_norm", "stderr", "n", "clean"}
+    tasks = json.loads((world.stage("benchmark") / "sft.json").read_text())["tasks"]
+    for name, task in tasks.items():
+        assert [row["id"] for row in task["samples"]] == [f"{name}:{n}" for n in range(7)]
+        for n, row in enumerate(task["samples"]):
+            assert row["prompt"] == f"Riddle: {n}? Answer:"
+            assert row["reference"] == ["a", "bee"][n % 2]
+            assert row["correct"] == (row["answer"] == row["reference"])
+    clean = [row["id"] for row in tasks["riddles"]["samples"] if row["clean"]]
+    assert clean == ["riddles:0", "riddles:2", "riddles:3", "riddles:4", "riddles:5"]
+    assert not any(row["clean"] for row in tasks["answers"]["samples"])
 
 
 def test_a_task_of_no_clean_item_has_no_clean_score() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from evals.promotion import arguments, collect, finite
 from llm.config.presets import apply_values
+from llm.corpus.contamination import write_sets
 from llm.corpus.documents import EXTRACTED, text_schema, write_rows
 from llm.files import read_json, write_json, write_jsonl
 from tests.conftest import ROOT
@@ -32,6 +33,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "params.yaml").write_text(apply_values(text, POLICY, ""))
     folder = tmp_path / "data"
     write(folder, "heldout", documents())
+    write_sets(folder / "decontaminate", {"riddles": [("riddles:0", documents()[4]["text"])]})
     write_jsonl(folder / "instructions" / "test.jsonl", conversations("import"))
     return folder
 
@@ -56,10 +58,10 @@ def test_what_cannot_be_measured_says_why_and_is_measured_again(models: Path, da
     assert "latency" not in first  # no gate asks for it
 
     write_json(data.parent / "evidence.json", {**first, "size": {"candidate": 1}})
-    write(data, "kept", documents()[:4])  # which are held out as well
+    write(data, "kept", documents()[:5])  # four are held out as well, and one is an item
     second = measure(models, data)
     assert second["size"] == {"candidate": 1}  # is not measured anew
-    assert second["contamination"]["documents"] == second["contamination"]["sharing"] == 4
+    assert second["contamination"]["documents"] == second["contamination"]["sharing"] == 5
     assert second["safety"]["answers"] == 3 + 41
     assert second["safety"]["unsafe"] == len({e["answer"] for e in second["safety"]["examples"]})
 

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+from evals import decontaminate
 from llm.config.align import InstructionsConfig
 from llm.config.base import read_yaml
 from llm.config.corpus import DecontaminateConfig, DedupConfig, ExtractConfig
 from llm.config.filter import FilterConfig
 from llm.config.paths import Paths
+from llm.config.tasks import TaskNames
 from llm.config.tokenizer import TokenizeConfig, TokenizerConfig
 from llm.corpus.documents import GATHERED, Row, dump_meta, write_shards
 from llm.data.pairs import Pair, write_pairs
@@ -14,7 +16,7 @@ from llm.process import Context
 from llm.registry.cache import file_md5
 from llm.registry.exposure import DRAWN_BY, PACKED_BY
 from llm.registry.record import Record
-from llm.stages import decontaminate, dedup, extract, filter, instructions, tokenize, tokenizer
+from llm.stages import dedup, extract, filter, instructions, tokenize, tokenizer
 from tests.conftest import ROOT
 from tests.stages.corpus_inputs import function_row
 
@@ -45,7 +47,7 @@ def make_corpus(root: Path) -> tuple[Paths, dict[str, dict]]:
     for stage, configs in configs_of(params()).items():
         module = MODULES[stage]
         ctx = Context(stage, paths, Path(paths.work) / stage)
-        metrics[stage] = module.run(ctx, **{stage: configs})
+        metrics[stage] = module.run(ctx, **configs)
     return paths, metrics
 
 
@@ -61,8 +63,8 @@ def params() -> dict:
     return values
 
 
-def configs_of(values: dict) -> dict:
-    """Each stage's section."""
+def configs_of(values: dict) -> dict[str, dict]:
+    """What each stage is run with."""
     types = {
         "extract": ExtractConfig,
         "filter": FilterConfig,
@@ -72,7 +74,10 @@ def configs_of(values: dict) -> dict:
         "tokenize": TokenizeConfig,
         "instructions": InstructionsConfig,
     }
-    return {stage: each.model_validate(values[stage]) for stage, each in types.items()}
+    configs = {stage: {stage: each.model_validate(values[stage])} for stage, each in types.items()}
+    configs["decontaminate"]["benchmark"] = TaskNames.model_validate(values["benchmark"])
+    configs["instructions"] |= {"decontaminate": configs["decontaminate"]["decontaminate"]}
+    return configs
 
 
 def pair_about(paths: Paths, url: str) -> None:

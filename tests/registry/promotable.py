@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from llm.config.params import load_params
 from llm.config.presets import apply_values
 from llm.config.tokenizer import TokenizerConfig
+from llm.corpus.contamination import write_sets
 from llm.corpus.documents import EXTRACTED, text_schema, write_rows
 from llm.data.conversations import Conversation, write_conversations
 from llm.files import write_json, write_text
@@ -158,6 +159,7 @@ def _make_data(made: Path) -> None:
     folder = made / "data" / "decontaminate"
     write_rows(folder / "heldout" / "00000.parquet", rows, schema)
     write_rows(folder / "kept" / "00000.parquet", kept, schema)
+    write_sets(folder, {})
     questions = [_question(row) for row in rows]
     write_conversations(made / "data" / "instructions" / "test.jsonl", questions)
 

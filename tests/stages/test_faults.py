@@ -28,7 +28,7 @@ import pyarrow.parquet
 from pathlib import Path
 from llm.process import Context
 
-stage, paths, config, moment = pickle.load(sys.stdin.buffer)
+stage, module, paths, configs, moment = pickle.load(sys.stdin.buffer)
 context = Context(stage, paths, Path(paths.work) / stage)
 write_table = pyarrow.parquet.write_table
 
@@ -43,13 +43,13 @@ if moment == "table":
     pyarrow.parquet.write_table = write_once
 else:
     os.replace = die
-importlib.import_module(f"llm.stages.{stage}").run(context, **{stage: config})
+importlib.import_module(module).run(context, **configs)
 """
 
 
 def run_stage(paths: Paths, stage: str) -> None:
     context = Context(stage, paths, Path(paths.work) / stage)
-    MODULES[stage].run(context, **{stage: configs_of(params())[stage]})
+    MODULES[stage].run(context, **configs_of(params())[stage])
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_a_stage_that_is_killed_leaves_no_out_and_runs_again_to_the_same_bytes(
     made: Paths, stage: str, moment: str, tmp_path: Path
 ):
     paths = without(made, stage, tmp_path)
-    what = (stage, paths, configs_of(params())[stage], moment)
+    what = (stage, MODULES[stage].__name__, paths, configs_of(params())[stage], moment)
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", KILLED]
     killed = subprocess.run(command, input=pickle.dumps(what), env=env, check=False)

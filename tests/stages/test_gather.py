@@ -148,7 +148,7 @@ def test_files_that_dvc_does_not_watch_are_named(
     assert "does not see" not in caplog.text
     (tmp_path / "dvc.yaml").write_text("stages: {gather: {deps: [other]}}")
     run(context("gather", paths), gather=config(inner))
-    assert "inner: DVC does not see when notes changes; add it to the deps" in caplog.text
+    assert "DVC does not see when notes changes; add it to the deps" in caplog.text
 
 
 def test_killed_in_the_middle_of_a_file_it_goes_on_to_the_same_bytes(

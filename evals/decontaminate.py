@@ -1,17 +1,20 @@
 """Stage decontaminate: hold documents out for evaluation, and keep their text out of training.
 
 Reads    data/dedup/kept                           documents: id, source, url, text, language, meta
+         benchmark.tasks                           items of every task not made of held-out documents
          decontaminate.evaluation_sets             JSONL; every string of a row counts
 Writes   data/decontaminate/kept                   documents to train on
          data/decontaminate/heldout                all documents of the held-out top-level objects
-         data/decontaminate/contamination.parquet  document_id, item_id, ngram (the first shared)
+         data/decontaminate/items.parquet          set, id, text of the tasks' and sets' items
+         data/decontaminate/contamination.parquet  document_id, set, item_id, ngram (the first shared)
 Metrics  decontaminate.json                        documents_in (= documents_kept + heldout +
-                                                   dropped), bytes_kept, contaminated, hits
-                                                   (documents) per set, kept and heldout by source
+                                                   dropped), bytes_kept, contaminated, items and
+                                                   hits (documents) per set, kept and heldout
+                                                   by source
 
 A top-level object is a module's class or function with all that is in it, its docstring
 alone for a module, and else the document itself; a share `heldout_frac` of them is held
-out by hash.
+out by hash. A set is `heldout`, a task by its name, or an evaluation set by its path.
 """
 
 import json
@@ -23,15 +26,21 @@ from typing import Any
 
 import pyarrow as pa
 
+from evals.task_files import local_files, made_of_heldout
 from llm.cluster import map_shards
 from llm.config.corpus import DecontaminateConfig
+from llm.config.tasks import TaskNames
 from llm.corpus.contamination import (
+    HELDOUT,
     Hit,
     Work,
     evaluation_items,
+    every_item,
     find_hits,
     index_items,
     without_boilerplate,
+    write_hits,
+    write_sets,
 )
 from llm.corpus.documents import (
     Row,
@@ -40,17 +49,15 @@ from llm.corpus.documents import (
     read_documents,
     read_shard,
     shard_paths,
-    text_schema,
-    write_rows,
     write_table,
 )
 from llm.errors import DataError
 from llm.files import write_dir
-from llm.process import Context, main
+from llm.process import Context, main, warn_of_unwatched
+
+Items = list[tuple[str, str]]  # (id, text)
 
 logger = logging.getLogger(__name__)
-
-HELDOUT = "heldout"  # the set of the held-out documents, beside evaluation_sets
 
 
 @dataclass
@@ -62,9 +69,13 @@ class Counts:
     bytes_kept: int = 0
 
 
-def run(ctx: Context, *, decontaminate: DecontaminateConfig) -> dict[str, Any]:
+def run(
+    ctx: Context, *, decontaminate: DecontaminateConfig, benchmark: TaskNames
+) -> dict[str, Any]:
     """Split and clean every shard; returns the stage's metrics."""
-    sets = {name: list(evaluation_items(Path(name))) for name in decontaminate.evaluation_sets}
+    sets = _task_items(benchmark.tasks)
+    sets |= {name: list(evaluation_items(Path(name))) for name in decontaminate.evaluation_sets}
+    warn_of_unwatched(ctx, [*local_files(benchmark.tasks), *decontaminate.evaluation_sets])
     folder = ctx.paths.stage("dedup") / "kept"
     heldout = _heldout(folder, decontaminate.heldout_frac)
     hits = _hits(ctx, folder, {HELDOUT: list(heldout.items()), **sets}, decontaminate)
@@ -72,11 +83,8 @@ def run(ctx: Context, *, decontaminate: DecontaminateConfig) -> dict[str, Any]:
     dropped = contaminated if decontaminate.drop else set()
     with write_dir(ctx.out) as partial:
         counts = _write_shards(shard_paths(folder), heldout.keys(), dropped, partial)
-        rows = [
-            {"document_id": hit.document, "item_id": hit.item, "ngram": hit.ngram} for hit in hits
-        ]
-        schema = text_schema("document_id", "item_id", "ngram")
-        write_rows(partial / "contamination.parquet", rows, schema)
+        write_hits(partial, hits)
+        write_sets(partial, sets)
         by_source = count_by_source(partial / "kept")
         heldout_by_source = count_by_source(partial / "heldout")
     return {
@@ -86,6 +94,7 @@ def run(ctx: Context, *, decontaminate: DecontaminateConfig) -> dict[str, Any]:
         "heldout": len(heldout),
         "contaminated": len(contaminated),
         "dropped": len(dropped),
+        "items": {name: len(items) for name, items in sets.items()},
         "hits": {
             name: len({hit.document for hit in hits if hit.set_name == name})
             for name in (HELDOUT, *sets)
@@ -98,6 +107,21 @@ def run(ctx: Context, *, decontaminate: DecontaminateConfig) -> dict[str, Any]:
 def top_level_object(row: Row) -> str:
     """What a document is held out together with."""
     return json.loads(row["meta"]).get("top", row["id"])
+
+
+def _task_items(names: list[str]) -> dict[str, Items]:
+    """The items of the tasks that are not made of held-out documents, which count by themselves."""
+    heldout = made_of_heldout()
+    others = [name for name in names if name not in heldout]
+    if not others:
+        return {}
+    from evals.catalogue import find_tasks, read_items  # lm-eval takes seconds to import
+
+    tasks = find_tasks(others, {})
+    items = {name: list(read_items(name, task)) for name, task in tasks.items()}
+    for name, rows in items.items():
+        logger.info("%s: %d items to keep out of training", name, len(rows))
+    return items
 
 
 def _heldout(folder: Path, heldout_frac: float) -> dict[str, str]:
@@ -118,7 +142,7 @@ def _heldout(folder: Path, heldout_frac: float) -> dict[str, str]:
 def _hits(
     ctx: Context,
     folder: Path,
-    sets: dict[str, list[tuple[str, str]]],
+    sets: dict[str, Items],
     config: DecontaminateConfig,
 ) -> list[Hit]:
     """The hits of all training documents, boilerplate left out."""
@@ -129,7 +153,7 @@ def _hits(
     for number, found in enumerate(map_shards(find_hits, work, ctx), start=1):
         hits += found
         logger.info("%d of %d shards searched", number, len(work))
-    return without_boilerplate(hits, config.max_ngram_documents)
+    return every_item(without_boilerplate(hits, config.max_ngram_documents), indexed)
 
 
 def _write_shards(paths: list[Path], heldout: Set[str], dropped: Set[str], folder: Path) -> Counts:
@@ -150,4 +174,4 @@ def _write_shards(paths: list[Path], heldout: Set[str], dropped: Set[str], folde
 
 
 if __name__ == "__main__":
-    main("decontaminate", run, decontaminate=DecontaminateConfig)
+    main("decontaminate", run, decontaminate=DecontaminateConfig, benchmark=TaskNames)

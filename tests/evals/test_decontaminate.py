@@ -5,17 +5,19 @@ from pathlib import Path
 
 import pytest
 
+from evals.decontaminate import run, top_level_object
 from llm.config.corpus import DecontaminateConfig
 from llm.config.paths import Paths
+from llm.config.tasks import TaskNames
 from llm.corpus.documents import Row, dump_meta, read_documents, read_shard
 from llm.corpus.ngrams import split_words
-from llm.errors import DataError
-from llm.stages.decontaminate import run, top_level_object
+from llm.errors import ConfigError, DataError, EvaluationError, UnreachableError
 from tests.stages.corpus_inputs import assert_same_outs, context, function_row, prose, put, text_row
 
 CONFIG = DecontaminateConfig(
     heldout_frac=0.3, ngram_words=13, max_ngram_documents=3, evaluation_sets=[], drop=True
 )
+NO_OTHERS = TaskNames(tasks=["docs_bpb", "docs_import"])  # made of what is held out
 
 
 def member(row: Row, number: int) -> Row:
@@ -46,7 +48,9 @@ def split(paths: Paths) -> tuple[list[Row], list[Row], list[Row]]:
 def test_every_document_is_kept_held_out_or_dropped(paths: Paths):
     rows = corpus()
     put(paths.stage("dedup") / "kept", rows)
-    metrics = assert_same_outs("decontaminate", paths, run, decontaminate=CONFIG)
+    metrics = assert_same_outs(
+        "decontaminate", paths, run, decontaminate=CONFIG, benchmark=NO_OTHERS
+    )
     kept, heldout, table = split(paths)
     dropped = {row["document_id"] for row in table}
     everything = [*(r["id"] for r in kept), *(r["id"] for r in heldout), *dropped]
@@ -63,7 +67,7 @@ def test_every_document_is_kept_held_out_or_dropped(paths: Paths):
 
 def test_objects_are_held_out_whole_and_nothing_kept_shares_their_text(paths: Paths):
     put(paths.stage("dedup") / "kept", corpus())
-    run(context("decontaminate", paths), decontaminate=CONFIG)
+    run(context("decontaminate", paths), decontaminate=CONFIG, benchmark=NO_OTHERS)
     kept, heldout, _ = split(paths)
     assert not {top_level_object(r) for r in kept} & {top_level_object(r) for r in heldout}
     of_functions = [r for r in heldout if not r["url"].startswith("file:b")]
@@ -73,7 +77,7 @@ def test_objects_are_held_out_whole_and_nothing_kept_shares_their_text(paths: Pa
 
 def test_boilerplate_that_is_held_out_too_is_no_leak(paths: Paths):
     put(paths.stage("dedup") / "kept", corpus())
-    run(context("decontaminate", paths), decontaminate=CONFIG)
+    run(context("decontaminate", paths), decontaminate=CONFIG, benchmark=NO_OTHERS)
     kept, heldout, _ = split(paths)
     common = [[r for r in part if r["url"].startswith("file:b")] for part in (kept, heldout)]
     assert min(len(part) for part in common) > 0
@@ -88,18 +92,80 @@ def test_evaluation_sets_are_looked_for_and_listed_even_when_nothing_is_dropped(
     items = tmp_path / "set.jsonl"
     items.write_text(json.dumps({"question": prose(4), "answer": [prose(5)]}))
     update = {"evaluation_sets": [str(items)], "drop": False, "heldout_frac": 0.1}
-    metrics = run(context("decontaminate", paths), decontaminate=CONFIG.model_copy(update=update))
+    config = CONFIG.model_copy(update=update)
+    metrics = run(context("decontaminate", paths), decontaminate=config, benchmark=NO_OTHERS)
     kept, heldout, table = split(paths)
     assert len(kept) + len(heldout) == 20
     assert {row["item_id"] for row in table} == {f"{items}:1"}
     assert {row["document_id"] for row in table} == {rows[4]["id"], rows[5]["id"]}
     assert metrics["hits"] == {"heldout": 0, str(items): 2}
+    assert metrics["items"] == {str(items): 1}
     assert metrics["dropped"] == 0
+
+
+def test_items_of_a_task_that_benchmark_runs_are_kept_out_by_themselves(
+    paths: Paths, riddles: Path
+):
+    """Question, options and answer count, not what the task does not show; both items are told."""
+    rows = [text_row(f"{n}.txt", prose(n)) for n in range(20)]
+    put(paths.stage("dedup") / "kept", rows)
+    config = CONFIG.model_copy(update={"heldout_frac": 0.1})
+    items = [
+        {"question": prose(4), "options": ["no", prose(5)], "right": 1, "source": prose(6)},
+        {"question": prose(4), "options": ["yes", prose(7)], "right": 0, "source": prose(8)},
+    ]
+    riddles.write_text("\n".join(map(json.dumps, items)))
+    names = TaskNames(tasks=["riddles"])
+    metrics = run(context("decontaminate", paths), decontaminate=config, benchmark=names)
+    kept, heldout, table = split(paths)
+    found = {(row["document_id"], row["set"], row["item_id"]) for row in table}
+    assert found == {
+        (rows[4]["id"], "riddles", "riddles:0"),
+        (rows[4]["id"], "riddles", "riddles:1"),
+        (rows[5]["id"], "riddles", "riddles:0"),
+        (rows[7]["id"], "riddles", "riddles:1"),
+    }
+    assert len(kept) + len(heldout) + 3 == 20
+    assert metrics["items"] == {"riddles": 2}
+    assert metrics["hits"] == {"heldout": 0, "riddles": 3}
+    looked_for = read_shard(paths.stage("decontaminate") / "items.parquet").to_pylist()
+    assert [item["id"] for item in looked_for] == ["riddles:0", "riddles:1"]
+
+
+def test_items_that_cannot_be_had_stop_the_stage(
+    paths: Paths, riddles: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Training on what was not looked for would be worse than no training."""
+    put(paths.stage("dedup") / "kept", [text_row("a.txt", prose(1))])
+    task = riddles.parent / "tasks" / "riddles.yaml"
+
+    def error_of(kind: type[Exception], name: str = "riddles") -> str:
+        with pytest.raises(kind) as error:
+            run(
+                context("decontaminate", paths),
+                decontaminate=CONFIG,
+                benchmark=TaskNames(tasks=[name]),
+            )
+        return str(error.value)
+
+    text, rows = task.read_text(), riddles.read_text()
+    riddles.write_text("{broken")
+    assert "riddles can't be read" in error_of(EvaluationError)
+    riddles.unlink()
+    assert "riddles can't be read" in error_of(EvaluationError)
+    riddles.write_text(rows)
+    task.write_text(text.partition("metric_list")[0] + "metric_list: [{metric: mcc}]")
+    assert "not scored by any of exact_match" in error_of(ConfigError)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    task.write_text(text.replace("dataset_path: json", "dataset_path: some/where"))
+    assert "hub, which does not answer" in error_of(UnreachableError)
+    assert "'mmlu' is a group of lm-eval's tasks" in error_of(ConfigError, "mmlu")
+    assert not paths.stage("decontaminate").exists()
 
 
 def test_a_corpus_too_small_to_hold_anything_out_is_one_error(paths: Paths):
     put(paths.stage("dedup") / "kept", [text_row("a.txt", prose(1))])
     config = CONFIG.model_copy(update={"heldout_frac": 1e-9})
     with pytest.raises(DataError, match=r"heldout_frac=1e-09 holds out no document"):
-        run(context("decontaminate", paths), decontaminate=config)
+        run(context("decontaminate", paths), decontaminate=config, benchmark=NO_OTHERS)
     assert not paths.stage("decontaminate").exists()

@@ -9,6 +9,7 @@ from llm.model.transformer import LanguageModel, initialise
 VOCAB_SIZE = 8192
 N_SEQUENCES = 16
 GPT2_SHAPE = ModelConfig(
+    depth=None,
     kind="transformer",
     block_size=256,
     n_layer=6,

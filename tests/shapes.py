@@ -5,6 +5,7 @@ from typing import Any
 from llm.config.model import ModelConfig
 
 LLAMA: dict[str, Any] = {
+    "depth": None,
     "kind": "transformer",
     "block_size": 64,
     "n_layer": 2,

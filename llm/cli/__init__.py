@@ -8,7 +8,7 @@ from llm.cli.compare import compare
 from llm.cli.corpus import corpus
 from llm.cli.gc import gc
 from llm.cli.lineage import lineage
-from llm.cli.params import check, preset
+from llm.cli.params import check, depth, preset
 from llm.cli.registry import promote, rollback, versions
 from llm.cli.reproduce import reproduce
 from llm.cli.text import chat, generate
@@ -24,6 +24,7 @@ for command in (
     generate,
     chat,
     preset,
+    depth,
     check,
     promote,
     rollback,

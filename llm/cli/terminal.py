@@ -10,3 +10,11 @@ PLAIN_WIDTH = 200  # columns; a pipe has none of its own
 def terminal() -> Console:
     """A console that cuts nothing off when its output goes into a file."""
     return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
+
+
+def short(number: float) -> str:
+    """In three digits: 950, 3.46 M, 2.5 B."""
+    for unit, each in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= each:
+            return f"{number / each:.3g} {unit}"
+    return f"{number:.3g}"

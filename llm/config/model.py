@@ -33,6 +33,9 @@ class RopeScaling(Section):
 class ModelConfig(Section):
     """Shape and parts of a decoder-only network. The vocabulary is the tokenizer's."""
 
+    depth: PositiveInt | None
+    """The dial: `llm depth N` writes it and every size, rate and budget that it sets
+    (llm/config/depth.py); null leaves them to you."""
     kind: Literal["transformer", "lstm"]
     """lstm: the recurrent baseline, to see what attention buys; of the keys below block_size, n_layer,
     n_embd, norm, norm_eps, logit_softcap, dropout and tie_embeddings act in it."""

@@ -1,9 +1,9 @@
 """The whole of params.yaml as one type: validation, the flows' form, presets."""
 
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
@@ -23,6 +23,7 @@ from llm.config.corpus import (
     ExtractConfig,
     GatherConfig,
 )
+from llm.config.depth import refusal
 from llm.config.evaluation import BenchmarkConfig, JudgeConfig
 from llm.config.filter import FilterConfig
 from llm.config.model import ModelConfig
@@ -31,6 +32,7 @@ from llm.config.promote import PromoteConfig
 from llm.config.registry import RegisterConfig, ReportConfig
 from llm.config.tokenizer import TokenizeConfig, TokenizerConfig
 from llm.config.train import LaunchConfig, PretrainConfig
+from llm.errors import ConfigError
 
 PARAMS = Path("params.yaml")  # in the project's root, where every command runs
 
@@ -154,6 +156,11 @@ class Params(Section):
                 f"pretrain.init_from={start!r} needs its own tokenizer, but tokenizer.init_from="
                 f"{tokenizer!r}; set both to the same folder"
             )
+        if start and self.model.depth is not None:
+            yield (
+                f"model.depth={self.model.depth} would shape the network, whose shape is that of "
+                f"pretrain.init_from={start!r}; `llm depth off`"
+            )
 
     def _weight_errors(self) -> Iterator[str]:
         """A weight is of a source that is gathered."""
@@ -172,6 +179,14 @@ class Params(Section):
                 yield f"benchmark.tasks has docs_{kind}, but instructions.kinds has no {kind!r}"
 
 
+def checked(values: Mapping[str, Any]) -> Params:
+    """Values as params; ConfigError lists every error at once, or says that the depth disagrees."""
+    params = validate(Params, values, "")
+    if wrong := refusal(values):
+        raise ConfigError(wrong)
+    return params
+
+
 def load_params(path: Path) -> Params:
-    """A whole params.yaml; ConfigError lists every error at once."""
-    return validate(Params, read_yaml(path), "")
+    """A whole params.yaml, checked."""
+    return checked(read_yaml(path))

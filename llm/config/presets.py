@@ -11,8 +11,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import RoundTripRepresenter
 
-from llm.config.base import read_yaml, validate
-from llm.config.params import Params
+from llm.config.base import read_yaml
+from llm.config.depth import set_by_depth
+from llm.config.params import checked
 from llm.errors import ConfigError
 
 FOLDER = Path("presets")
@@ -37,7 +38,10 @@ def apply_preset(text: str, name: str, folder: Path = FOLDER) -> str:
 
 
 def apply_values(text: str, values: dict[str, Any], where: str) -> str:
-    """params.yaml's text with other values; nothing else changes, comments and order stay."""
+    """params.yaml's text with other values, and what its `model.depth` sets.
+
+    Nothing else changes, comments and order stay. ConfigError when the result is not valid.
+    """
     yaml = YAML()
     yaml.representer.add_representer(type(None), _null)
     yaml.width = 4096  # no line is folded
@@ -45,10 +49,20 @@ def apply_values(text: str, values: dict[str, Any], where: str) -> str:
     yaml.indent(mapping=2, sequence=4, offset=2)
     document = yaml.load(text)
     _merge(document, values, where)
+    if found := set_by_depth(_plain(text), values, _plain(_dumped(yaml, document))):
+        _merge(document, nested(found), where)
+    checked(_plain(_dumped(yaml, document)))
+    return _dumped(yaml, document)
+
+
+def _dumped(yaml: YAML, document: Any) -> str:
     stream = io.StringIO()
     yaml.dump(document, stream)
-    validate(Params, YAML(typ="safe").load(stream.getvalue()), "")
     return stream.getvalue()
+
+
+def _plain(text: str) -> dict[str, Any]:
+    return YAML(typ="safe").load(text)
 
 
 def _null(representer: RoundTripRepresenter, value: None) -> ScalarNode:
@@ -61,19 +75,24 @@ def apply_overrides(text: str, overrides: Mapping[str, Any]) -> str:
 
     ConfigError lists every key that there is not, with the nearest, or every bad value.
     """
-    known = list(_every_key(YAML(typ="safe").load(text)))
+    known = list(_every_key(_plain(text)))
     if unknown := [key for key in overrides if key not in known]:
         raise ConfigError("\n".join(_unknown(key, known) for key in unknown))
-    nested: dict[str, Any] = {}
-    for key, value in overrides.items():
+    return apply_values(text, nested(overrides), "overrides")
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys as nested values; ConfigError where one key is a part of another."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
         *sections, last = key.split(".")
-        target = nested
+        target = found
         for section in sections:
             target = target.setdefault(section, {})
             if not isinstance(target, dict):
                 raise ConfigError(f"overrides: {key!r} and all of {section!r}; choose one")
         target[last] = copy.deepcopy(value)
-    return apply_values(text, nested, "overrides")
+    return found
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,8 +35,11 @@ OURS = Architecture(
     language="LanguageModel",
     reward="RewardModel",
     missing=lambda config: iter(()),
-    to_config=lambda config: {"model": config.model_dump(), "block_size": config.block_size},
-    from_config=lambda values: dict(values.get("model") or {}),
+    to_config=lambda config: {
+        "model": config.model_dump(exclude={"depth"}),
+        "block_size": config.block_size,
+    },
+    from_config=lambda values: {"depth": None, **(values.get("model") or {})},
     to_weights=dict,
     from_weights=dict,
 )

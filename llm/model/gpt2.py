@@ -66,6 +66,7 @@ def _from_config(values: Mapping[str, Any]) -> dict[str, Any]:
     width = values.get("n_embd")
     inner = values.get("n_inner") or (4 * width if isinstance(width, int) else None)
     return {
+        "depth": None,
         "kind": "transformer",
         "block_size": values.get("n_positions"),
         "n_layer": values.get("n_layer"),

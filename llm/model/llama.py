@@ -101,6 +101,7 @@ def _from_config(values: Mapping[str, Any], *, qwen3: bool) -> dict[str, Any]:
     head_dim = values.get("head_dim") or (128 if qwen3 else default_width)
     rope = (values.get("rope_parameters") or {}) | (values.get("rope_scaling") or {})
     return {
+        "depth": None,
         "kind": "transformer",
         "block_size": values.get("max_position_embeddings"),
         "n_layer": values.get("num_hidden_layers"),

@@ -49,7 +49,7 @@ def load_as(folder: Path, config: ModelConfig, tokenizer: Tokenizer) -> Language
 
 def _differences(config: ModelConfig, found: ModelConfig) -> Iterator[str]:
     """`model.key=value, not ...` for each key whose value the weights were not made for."""
-    free = {"block_size", "dropout", "head_dim"}
+    free = {"depth", "block_size", "dropout", "head_dim"}
     if found.positions != "rope":
         free |= {"rope_base", "rope_scaling"}
     for key, value in found.model_dump().items():

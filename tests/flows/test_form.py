@@ -15,7 +15,7 @@ from flows.graph import Graph
 from flows.pipeline import align, build_llm
 from flows.worktree import Worktree
 from llm.config.base import read_yaml, validate
-from llm.config.params import Params
+from llm.config.params import Params, load_params
 from llm.config.presets import preset_names
 from llm.errors import ConfigError
 from tests.conftest import ROOT
@@ -51,6 +51,20 @@ def test_each_layer_overrides_the_one_before(tree: Worktree, monkeypatch) -> Non
     assert git(tree.folder, "log", "-1", "--format=%s") == "params of run/calm-hare"
     request.write_params(tree)  # as a retry does
     assert read_yaml(tree.folder / "params.yaml") == values
+
+
+def test_a_depth_in_the_form_or_the_overrides_sets_what_goes_with_it(
+    tree: Worktree, monkeypatch
+) -> None:
+    opened = prefilled(tree.folder)["params"]
+    monkeypatch.setattr(form, "_prefilled_params", lambda: opened)
+    filled = validate(Params, {**opened, "model": {**opened["model"], "depth": 6}}, "")
+    Request(params=filled).write_params(tree)
+    assert load_params(tree.folder / "params.yaml").model.n_embd == 384
+    Request(overrides={"model.depth": 2}).write_params(tree)
+    assert load_params(tree.folder / "params.yaml").model.n_embd == 128
+    with pytest.raises(ConfigError, match=r"model.depth=2 sets model.n_embd=128 \(here 64\)"):
+        Request(overrides={"model.n_embd": 64}).write_params(tree)
 
 
 def test_without_a_deployment_all_of_params_counts(tree: Worktree) -> None:

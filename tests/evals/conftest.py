@@ -179,7 +179,7 @@ def riddles(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     tasks.mkdir()
     (tasks / "riddles.yaml").write_text(RIDDLES.replace("FILE", str(items)))
     (tasks / "answers.yaml").write_text(ANSWERS)
-    for module in ("task_files", "catalogue"):
+    for module in ("catalogue", "task_files"):  # the first takes TASKS from the second
         monkeypatch.setattr(f"evals.{module}.TASKS", tasks)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     rows = [{"question": f"{n}?", "options": ["a", "bee"], "right": n % 2} for n in range(8)]

@@ -80,7 +80,7 @@ class LayerNorm(nn.Module):
 def _is_eager_bf16_on_cpu(x: Tensor, weight: Tensor) -> bool:
     """Whether torch would take the long way; a compiler makes one loop of it by itself."""
     plain = x.dtype == torch.bfloat16 and x.device.type == "cpu" and not is_sharded(weight)
-    return plain and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    return plain and not torch.compiler.is_compiling()
 
 
 def build_norm(config: ModelConfig) -> RMSNorm | LayerNorm:

@@ -46,6 +46,17 @@ def wait_for_pids(paths: list[Path], count: int) -> list[int]:
     return pids(paths)
 
 
+def wait_for_work(worker: psutil.Process, paths: list[Path]) -> list[psutil.Process]:
+    """The worker's children, one of which is in the middle of a shard."""
+    deadline = time.monotonic() + 60
+    while True:
+        children = worker.children()
+        if {child.pid for child in children} & set(pids(paths)):
+            return children
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_shards_are_worked_on_by_both_workers_in_the_folder_that_asks(shared: Cluster):
     found = list(map_shards(where, range(8), shared))
     assert {pid for pid, _ in found} == {process.pid for process in shared.worker_processes}
@@ -85,7 +96,7 @@ def test_a_worker_killed_in_the_middle_costs_nothing_but_time(tmp_path: Path):
         results = map_shards(mark_and_sleep, shards, cluster)
         assert next(results) == shards[0].name
         killed = cluster.worker_processes[0]
-        children = psutil.Process(killed.pid).children()
+        children = wait_for_work(psutil.Process(killed.pid), shards)
         killed.kill()
         assert list(results) == [path.name for path in shards[1:]]
         _, alive = psutil.wait_procs(children, timeout=20)

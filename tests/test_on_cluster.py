@@ -46,13 +46,16 @@ def wait_for_pids(paths: list[Path], count: int) -> list[int]:
     return pids(paths)
 
 
-def wait_for_work(worker: psutil.Process, paths: list[Path]) -> list[psutil.Process]:
-    """The worker's children, one of which is in the middle of a shard."""
+def wait_for_busy(
+    workers: list[subprocess.Popen[bytes]], paths: list[Path]
+) -> tuple[subprocess.Popen[bytes], list[psutil.Process]]:
+    """A worker that is in the middle of a shard, and its children: each shard is a process's."""
     deadline = time.monotonic() + 60
     while True:
-        children = worker.children()
-        if {child.pid for child in children} & set(pids(paths)):
-            return children
+        for worker in workers:
+            children = psutil.Process(worker.pid).children()
+            if {child.pid for child in children} & set(pids(paths)):
+                return worker, children
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -95,8 +98,7 @@ def test_a_worker_killed_in_the_middle_costs_nothing_but_time(tmp_path: Path):
     with dask_cluster(tmp_path / "cluster") as cluster:
         results = map_shards(mark_and_sleep, shards, cluster)
         assert next(results) == shards[0].name
-        killed = cluster.worker_processes[0]
-        children = wait_for_work(psutil.Process(killed.pid), shards)
+        killed, children = wait_for_busy(cluster.worker_processes, shards)
         killed.kill()
         assert list(results) == [path.name for path in shards[1:]]
         _, alive = psutil.wait_procs(children, timeout=20)

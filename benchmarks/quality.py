@@ -5,7 +5,7 @@
     python -m benchmarks.quality ablation --tokens 1228800
 
 Networks of 2.6 million parameters on the project's own token shards and validation text. Ours is
-stage `pretrain` as params.yaml has it, the network's size apart; nanoGPT is its model and recipe
+stage `pretrain` as params.yaml has it, the network's size and bf16 apart; nanoGPT is its model and recipe
 (AdamW, cosine, random windows, batches of 16 x 256) at 4e-3, in bf16. `race` first measures a
 trainer's speed on a few steps, so that its schedule ends with its time. A time is that of the
 whole run: building, compiling where params say so, training, and validating on everything.
@@ -39,13 +39,14 @@ from llm.stages import pretrain
 from llm.tokenizer.load import Tokenizer
 
 BLOCK = 256
-SIZE = {
+OURS = {
     "model.block_size": BLOCK,
     "model.n_layer": 5,
     "model.n_embd": 192,
     "model.n_head": 6,
     "model.n_kv_head": 6,
     "model.n_inner": 512,
+    "pretrain.precision": "bf16",
 }
 # The stage's own record of the run, which costs a peer nothing.
 UNWATCHED = {
@@ -80,7 +81,7 @@ class Run(NamedTuple):
 
 def train_ours(overrides: Mapping[str, Any], tokens: int) -> Run:
     """Stage `pretrain` with other values of params.yaml."""
-    values = SIZE | UNWATCHED | overrides | {"pretrain.max_tokens": tokens}
+    values = OURS | UNWATCHED | overrides | {"pretrain.max_tokens": tokens}
     text = apply_overrides(PARAMS.read_text(), values)
     params = validate(Params, parse_yaml(text, str(PARAMS)), "")
     with tempfile.TemporaryDirectory() as scratch:

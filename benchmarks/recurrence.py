@@ -3,7 +3,7 @@
     dvc repro tokenize
     python -m benchmarks.recurrence --tokens 1228800 --lr 2.5e-3 5e-3 --layers 1 2
 
-Both train on the project's token shards by stage `pretrain` as params.yaml has it, one after
+Both train on the project's token shards by stage `pretrain` as params.yaml has it, but by AdamW alone, one after
 the other in processes of their own; the LSTM's width is the one whose parameters come
 nearest to the transformer's, and it gets every rate and every number of layers, the
 transformer every rate.
@@ -73,7 +73,7 @@ def on_meta(config: ModelConfig, vocab_size: int) -> int:
 def train(trial: Trial, params: Params, max_tokens: int) -> dict[str, Any]:
     """Metrics and timings of stage `pretrain` with the trial's network and rate."""
     logging.basicConfig(level=logging.WARNING)
-    optim = params.pretrain.optim.model_copy(update={"lr": trial.lr})
+    optim = params.pretrain.optim.model_copy(update={"optimizer": "adamw", "lr": trial.lr})
     config = params.pretrain.model_copy(update={"optim": optim, "max_tokens": max_tokens})
     with tempfile.TemporaryDirectory() as scratch:
         own = {key: f"{scratch}/{key}" for key in ("models", "metrics", "timings", "plots", "work")}

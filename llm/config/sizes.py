@@ -5,8 +5,6 @@
 
 from llm.config.model import ModelConfig
 
-STATE_BYTES = 16  # of training, per parameter: weight, gradient, AdamW's two means, all fp32
-
 
 def parameter_count(config: ModelConfig, vocab_size: int) -> int:
     """Parameters of the language model; a tied output projection counts once."""

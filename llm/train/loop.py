@@ -116,7 +116,7 @@ def train(
         if config.checkpoint.result == "best":
             checkpoints.load_best(state)
     final = _validate(job, stepped, config, ranks, len(job.val))
-    state.history[-1] |= final
+    state.history[-1] = state.history[-1] | final
     log(n_steps, final)
     logger.info("%s: %s", job.name, "  ".join(f"{k} {v:.4f}" for k, v in final.items()))
     return Outcome(state.history, final, speed.overall())

@@ -43,11 +43,11 @@ class State:
         return found
 
     def values(self) -> dict[str, Any]:
-        """What is no tensor, as JSON; floats come back to the bit."""
+        """What is no tensor, as JSON, and as it is now: later steps add to the curve while this is written."""
         shapes = {name: shape_of(value) for name, value in self.tensors().items()}
         return {
             "step": self.step,
-            "history": self.history,
+            "history": list(self.history),
             "scaler": self.scaler.state_dict(),
             "guard": self.guard.state_dict(),
             "tensors": shapes,

@@ -178,7 +178,7 @@ def test_another_config_is_refused(tmp_path: Path) -> None:
 
 
 def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch) -> None:
-    """The writer waits for a step that comes after the one it writes; its copy is of its own step."""
+    """The writer waits for a step after the one it writes; its tensors and curve are of its own step."""
     later = threading.Event()
 
     def slow(path, tensors, values) -> None:
@@ -201,6 +201,8 @@ def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, monkeypa
         for folder in (tmp_path, tmp_path / "b")
     )
     assert all(torch.equal(value, other[name]) for name, value in one.items())
+    curve = read_values(tmp_path / "step-000000004")["history"]
+    assert [row["step"] for row in curve] == [1, 2, 3, 4]
 
 
 def test_what_cannot_be_written_is_one_error_and_the_last_good_one_stays(tmp_path: Path) -> None:

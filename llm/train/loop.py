@@ -25,7 +25,7 @@ from llm.train.precision import DTYPES, loss_scaler, use_float8
 from llm.train.schedule import learning_rate
 from llm.train.state import State
 from llm.train.step import LossFn, train_step, validate
-from llm.train.throughput import Throughput, clock, matmul_flops
+from llm.train.throughput import Throughput, clock, peak_flops
 from llm.train.trace import Trace
 from llm.train.watch import is_due, peak_memory_mb
 
@@ -190,5 +190,5 @@ def _run_flops(job: Job) -> float:
 
 def _peak(config: TrainConfig, ranks: Ranks) -> float:
     """FLOP/s of all ranks; on a CPU the ranks share the cores."""
-    one = matmul_flops(ranks.device, DTYPES[config.precision])
+    one = peak_flops(ranks.device, DTYPES[config.precision])
     return one * (ranks.size if ranks.device.type == "cuda" else 1)

@@ -1,11 +1,6 @@
-"""Cases that tests of parallel training run in one process, or in several under torchrun:
+"""Cases that tests of parallel training run in one process, or in several (forked_ranks.py)."""
 
-python -m tests.train.ranked FOLDER CASES
-"""
-
-import json
 import os
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,13 +31,14 @@ Trained = tuple[dict[str, torch.Tensor], list[dict[str, float]]]
 
 @dataclass(frozen=True)
 class Case:
-    """A run of 8 steps; one with `until` ends in that step, and leaves its checkpoints in `work`."""
+    """A run; one with `until` ends in that step, and leaves its checkpoints in `work`."""
 
     launch: dict[str, Any] = field(default_factory=dict)
     loss: str = "next token"
     optim: dict[str, Any] = field(default_factory=dict)
     parts: dict[str, Any] = field(default_factory=dict)
     work: str = ""
+    n_steps: int = 4
     until: int = 0
 
 
@@ -60,12 +56,12 @@ def run(case: Case, folder: Path) -> Trained | None:
     language = LanguageModel(shape(block_size=16, **case.parts), VOCAB)
     initialise(language, 1)
     settings = config(
-        optim=case.optim, eval_interval=4, grad_norm_interval=4, checkpoint={"steps": 2}
+        optim=case.optim, eval_interval=2, grad_norm_interval=2, checkpoint={"steps": 2}
     )
     processes = {"nproc_per_node": int(os.environ.get("WORLD_SIZE", "1"))}
     launch = LaunchConfig.model_validate(LAUNCH | processes | case.launch)
     with ranks("cpu", launch) as own:
-        job = build_job(case.loss, language, own)
+        job = build_job(case, language, own)
         try:
             outcome = train(job, settings, own, folder / case.work, end)
         except Ended:
@@ -74,14 +70,15 @@ def run(case: Case, folder: Path) -> Trained | None:
         return (weights, outcome.history) if own.is_first else None
 
 
-def build_job(loss: str, language: LanguageModel, own: Ranks) -> Job:
+def build_job(case: Case, language: LanguageModel, own: Ranks) -> Job:
     """A language model, a reward model, or DPO with its reference."""
+    loss = case.loss
     flops = backbone_flops_per_token(language.backbone)
     if loss == "next token":
-        patterns = Patterns(8, 4, 4)
+        patterns = Patterns(case.n_steps, 4, 4)
         val = [Patterns(1, 4, 4).micro_batch(1000 + i, 0) for i in range(5)]
         return Job(loss, language, next_token_loss, patterns, val, flops)
-    sizes = {"batch_size": 16, "micro_batch_size": 4, "epochs": 2, "seed": 1}
+    sizes = {"batch_size": 16, "micro_batch_size": 4, "epochs": case.n_steps // 2, "seed": 1}
     if loss == "reward":
         lengths = [pair.length for pair in PAIRS]
         rewarding = PaddedTraining(PAIRS, lengths, collate_scored, **sizes)
@@ -95,9 +92,10 @@ def build_job(loss: str, language: LanguageModel, own: Ranks) -> Job:
     return Job(loss, language, make_dpo_loss(0.1), preferring, val, flops)
 
 
-if __name__ == "__main__":
-    folder = Path(sys.argv[1])
+def run_cases(folder: Path, cases: dict[str, dict[str, Any]]) -> None:
+    """One of several processes: each case's weights and history go into a file by its name."""
     dist.init_process_group("gloo")
-    for name, values in json.loads(sys.argv[2]).items():
+    for name, values in cases.items():
         if trained := run(Case(**values), folder):
             torch.save(trained, folder / f"{name}.pt")
+    dist.destroy_process_group()

@@ -1,7 +1,5 @@
-"""A tiny language-model job that tests of the loop share, in one process or under torchrun."""
+"""A tiny language-model job that tests of the loop share."""
 
-import json
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -107,11 +105,3 @@ def run(
             if own.is_first:
                 model.load_state_dict(weights)
         return model, outcome
-
-
-if __name__ == "__main__":  # under torchrun: train and save the weights
-    changes = json.loads(sys.argv[3])
-    settings = config(optim=changes["optim"])
-    work = Path(sys.argv[1]) / "work"
-    model, outcome = run(work, Patterns(6, 4, 4), settings, **changes["parts"])
-    torch.save((model.state_dict(), outcome.history), Path(sys.argv[1]) / f"{sys.argv[2]}.pt")

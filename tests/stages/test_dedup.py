@@ -1,12 +1,6 @@
 """Stage dedup: the first of each cluster stays, and the table says why the others went."""
 
-import os
 import random
-import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,12 +10,11 @@ from llm.config.params import load_params
 from llm.config.paths import Paths
 from llm.corpus.documents import EXTRACTED, Row, read_documents, read_shard, write_shards
 from llm.corpus.minhash import probability
-from llm.files import fingerprint
 from llm.stages.dedup import run
 from tests.conftest import ROOT
 from tests.stages.corpus_inputs import assert_same_outs, context, function_row, prose, put, text_row
+from tests.stages.stage_process import StageProcess
 
-STAGE = f"{sys.executable} -m llm.stages.dedup"
 CONFIG = load_params(ROOT / "params.yaml").dedup
 
 
@@ -122,13 +115,19 @@ def test_boilerplate_goes_from_text_and_docstring_and_is_told(paths: Paths):
     assert metrics["documents_in"] == metrics["documents_kept"] + metrics["exact"] + 1
 
 
-def prepare(folder: Path) -> dict[str, str]:
-    """A project of nothing but params and filtered documents, and the environment to run it in."""
-    folder.mkdir()
-    (folder / "dvc.yaml").write_text("stages: {dedup: {deps: []}}")
-    (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    write_shards(folder / "data" / "filter" / "kept", corpus(1600), EXTRACTED, 8_000)
-    return os.environ | {"PYTHONPATH": str(ROOT), "LLM_WORKERS": "1"}
+def prepared(folder: Path) -> StageProcess:
+    """On 1,600 filtered documents."""
+    stage = StageProcess("dedup", folder)
+    stage.prepare(
+        lambda data: write_shards(data / "filter" / "kept", corpus(1600), EXTRACTED, 8_000)
+    )
+    return stage
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What it makes."""
+    return prepared(tmp_path_factory.mktemp("once") / "dedup").finish()
 
 
 @pytest.mark.parametrize(
@@ -136,22 +135,12 @@ def prepare(folder: Path) -> dict[str, str]:
     [".llm/*/dedup-*/keys/*", ".llm/*/dedup-*/pairs/00007*", "data/.dedup.partial/kept/*"],
 )
 def test_killed_in_the_middle_it_gives_the_same_bytes_when_run_again(
-    tmp_path: Path, moment: str
+    tmp_path: Path, undisturbed: dict[str, str], moment: str
 ) -> None:
-    once, killed = tmp_path / "once", tmp_path / "killed"
-    env = prepare(once)
-    prepare(killed)
-    subprocess.run(STAGE.split(), cwd=once, env=env, check=True, timeout=300)
-    stage = subprocess.Popen(STAGE.split(), cwd=killed, env=env)
-    while not list(killed.glob(moment)) and stage.poll() is None:
-        time.sleep(0.002)
-    stage.kill()
-    assert stage.wait() == -signal.SIGKILL
-    assert not (killed / "data" / "dedup").exists()
-    subprocess.run(STAGE.split(), cwd=killed, env=env, check=True, timeout=300)
-    for folder in ("data", "metrics"):
-        assert fingerprint(killed / folder) == fingerprint(once / folder)
-    assert not list((killed / ".llm" / "work").glob("*"))
+    stage = prepared(tmp_path / "killed")
+    stage.kill_when(lambda: list(stage.folder.glob(moment)))
+    assert stage.finish() == undisturbed
+    assert not list((stage.folder / ".llm" / "work").glob("*"))
 
 
 @pytest.mark.parametrize("full", ["data", ".llm"])
@@ -159,31 +148,7 @@ def test_a_full_disk_is_one_error_and_leaves_nothing_half_written(
     tmp_path: Path, full: str
 ) -> None:
     """The outs' folder, or that of the work in progress, is a file system of its own, and small."""
-    if not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"]).returncode:
-        pytest.skip("this system lets nobody mount a file system")
-    env = prepare(tmp_path / "full")
-    size = 40_960
-    if full == "data":
-        shards = (tmp_path / "full" / "data").rglob("*.parquet")
-        size += sum(-(-file.stat().st_size // 4096) * 4096 for file in shards)
-    script = (
-        f"mkdir -p {full} && cp -r {full} packed && mount -t tmpfs -o size={size} none {full} && "
-        f"cp -r packed/. {full} && {STAGE}; echo $? && "
-        "find data -mindepth 1 -not -path 'data/filter*'"
-    )
-    result = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", script],
-        cwd=tmp_path / "full",
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.stdout.split() == ["1"], result.stderr
-    errors = [line for line in result.stderr.splitlines() if "error" in line.lower()]
-    assert len(errors) == 1
-    assert "dedup: the disk is full" in errors[0]
-    assert "Traceback" not in result.stderr
+    prepared(tmp_path / "full").fill_the_disk(full, 40_960)
 
 
 def test_planted_copies_are_found_as_often_as_theory_says(paths: Paths):

@@ -1,28 +1,20 @@
 """Stage filter: every document is kept, or rejected by a named rule."""
 
-import os
-import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from ruamel.yaml import YAML
 
 from llm.config.params import load_params
 from llm.config.paths import Paths
 from llm.corpus.account import Account
 from llm.corpus.documents import GATHERED, read_documents, write_shards
-from llm.files import fingerprint
 from llm.stages.filter import run
 from tests.conftest import ROOT
 from tests.stages.corpus_inputs import assert_same_outs, context, function_row, put, text_row
+from tests.stages.stage_process import StageProcess
 
 CONFIG = load_params(ROOT / "params.yaml").filter
-STAGE = f"{sys.executable} -m llm.stages.filter"
 
 
 def test_every_document_is_kept_or_rejected_by_a_rule(paths: Paths) -> None:
@@ -79,56 +71,23 @@ def test_the_account_finds_each_rejection_by_rule_source_and_document(paths: Pat
         assert account.trace(rows[0]["id"])[-1]["kept"]["text"] == rows[0]["text"]
 
 
-def prepare(folder: Path, shards: int) -> dict[str, str]:
-    """A project of nothing but params and extracted documents, and the environment to run it in."""
-    folder.mkdir()
-    (folder / "dvc.yaml").write_text("stages: {filter: {deps: []}}")
-    YAML().dump(YAML(typ="safe").load((ROOT / "params.yaml").read_text()), folder / "params.yaml")
-    rows = [function_row(n) for n in range(shards * 40)]
-    put(folder / "data" / "extract", rows, 20_000)
-    return os.environ | {"PYTHONPATH": str(ROOT), "LLM_WORKERS": "1"}
+def prepared(folder: Path) -> StageProcess:
+    """On 2,400 extracted documents."""
+    stage = StageProcess("filter", folder)
+    rows = [function_row(n) for n in range(2400)]
+    stage.prepare(lambda data: put(data / "extract", rows, 20_000))
+    return stage
 
 
 def test_killed_in_the_middle_it_gives_the_same_bytes_when_run_again(tmp_path: Path) -> None:
-    once, killed = tmp_path / "once", tmp_path / "killed"
-    prepare(once, 60)
-    env = prepare(killed, 60)
-    subprocess.run(STAGE.split(), cwd=once, env=env, check=True, timeout=300)
-    stage = subprocess.Popen(STAGE.split(), cwd=killed, env=env)
-    while not list(killed.glob("data/.filter.partial/rejected/*")) and stage.poll() is None:
-        time.sleep(0.005)
-    stage.kill()
-    assert stage.wait() == -signal.SIGKILL
-    assert not (killed / "data" / "filter").exists()
-    subprocess.run(STAGE.split(), cwd=killed, env=env, check=True, timeout=300)
-    for folder in ("data", "metrics"):
-        assert fingerprint(killed / folder) == fingerprint(once / folder)
+    stage = prepared(tmp_path / "killed")
+    stage.kill_when(lambda: list(stage.folder.glob("data/.filter.partial/rejected/*")))
+    assert stage.finish() == prepared(tmp_path / "once").finish()
 
 
 def test_a_full_disk_is_one_error_and_leaves_nothing_half_written(tmp_path: Path) -> None:
     """The data's folder is a file system of its own, a little larger than what the stage reads."""
-    env = prepare(tmp_path / "full", 60)
-    data = tmp_path / "full" / "data"
-    size = sum(-(-file.stat().st_size // 4096) * 4096 for file in data.rglob("*.parquet")) + 65_536
-    script = (
-        f"cp -r data packed && mount -t tmpfs -o size={size} none data && mv packed/* data && "
-        f"{STAGE}; echo $? && find data -mindepth 1 -not -path 'data/extract*'"
-    )
-    if not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"]).returncode:
-        pytest.skip("this system lets nobody mount a file system")
-    result = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", script],
-        cwd=tmp_path / "full",
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.stdout.split() == ["1"], result.stderr
-    errors = [line for line in result.stderr.splitlines() if "error" in line.lower()]
-    assert len(errors) == 1
-    assert "filter: the disk is full" in errors[0]
-    assert "Traceback" not in result.stderr
+    prepared(tmp_path / "full").fill_the_disk("data", 65_536)
 
 
 def test_a_list_that_dvc_does_not_watch_is_named(

@@ -1,0 +1,92 @@
+"""A stage as a process in a project of its own, and what may befall it: SIGKILL, a full disk."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from llm.files import fingerprint
+from tests.conftest import ROOT
+
+PARAMS = (ROOT / "params.yaml").read_text()
+
+
+@dataclass(frozen=True)
+class StageProcess:
+    """Stage `name` in `folder`, which holds params, a graph without deps, and what the stage reads."""
+
+    name: str
+    folder: Path
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "data" / self.name
+
+    def prepare(self, write_inputs: Callable[[Path], object], params: str = PARAMS) -> None:
+        """Make the folder; `write_inputs` is given its `data`."""
+        self.folder.mkdir()
+        (self.folder / "dvc.yaml").write_text(f"stages: {{{self.name}: {{deps: []}}}}")
+        (self.folder / "params.yaml").write_text(params)
+        write_inputs(self.folder / "data")
+
+    def start(self, *within: str) -> subprocess.Popen[str]:
+        """Not waited for; `within` is a command that runs the one which follows it."""
+        return subprocess.Popen(
+            [*within, sys.executable, "-m", f"llm.stages.{self.name}"],
+            cwd=self.folder,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "LLM_WORKERS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def finish(self) -> dict[str, str]:
+        """Run to the end; returns hashes of what it has made."""
+        stage = self.start()
+        errors = stage.communicate(timeout=300)[1]
+        assert stage.returncode == 0, errors
+        return {name: fingerprint(self.folder / name) for name in ("data", "metrics")}
+
+    def kill_when(self, is_time: Callable[[], object]) -> None:
+        """SIGKILL while it works; it has made no out then."""
+        stage = self.start()
+        while not is_time() and stage.poll() is None:
+            time.sleep(0.002)
+        stage.kill()
+        stage.communicate()
+        assert stage.returncode == -signal.SIGKILL
+        assert not self.out.exists()
+
+    def fill_the_disk(self, part: str, room: int) -> None:
+        """With `part` on a disk of its own that has so many bytes left, it fails with one error
+        and leaves nothing of what it began."""
+        if not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"]).returncode:
+            pytest.skip("this system lets nobody mount a file system")
+        (self.folder / part).mkdir(exist_ok=True)
+        before = _tree(self.folder / "data")
+        files = (file for file in (self.folder / part).rglob("*") if file.is_file())
+        size = room + sum(-(-file.stat().st_size // 4096) * 4096 for file in files)
+        script = (
+            f"cp -r {part} packed && mount -t tmpfs -o size={size} none {part} && "
+            f'cp -r packed/. {part} && rm -r packed && "$@"; echo $?; find data | LC_ALL=C sort'
+        )
+        stage = self.start("unshare", "-rm", "sh", "-c", script, "sh")
+        output, said = stage.communicate(timeout=300)
+        assert output.split() == ["1", *before], said
+        (error,) = [line for line in said.splitlines() if "error" in line.lower()]
+        assert f"{self.name}: the disk is full" in error
+        assert "Traceback" not in said
+
+
+def _tree(folder: Path) -> list[str]:
+    """What `find data | sort` prints of it."""
+    return sorted(
+        ["data", *(str(Path("data") / path.relative_to(folder)) for path in folder.rglob("*"))]
+    )

@@ -8,12 +8,15 @@ os.environ |= {
     "LLM_TRACKING": "off",  # stage processes that tests start record nothing
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",
+    "DVC_NO_ANALYTICS": "true",
     "HF_HUB_OFFLINE": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "OMP_NUM_THREADS": "1",  # of torch: what tests compute is small, and the cores have other tests
 }
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from llm.config.model import ModelConfig
@@ -23,6 +26,9 @@ from llm.tokenizer.folder import save_tokenizer
 from llm.tokenizer.load import Tokenizer
 from llm.tokenizer.train import train_tokenizer
 from tests.shapes import shape
+
+hypothesis.settings.register_profile("unhurried", deadline=None)  # a busy machine refutes no law
+hypothesis.settings.load_profile("unhurried")
 
 ROOT = Path(__file__).parent.parent
 TEXT = [

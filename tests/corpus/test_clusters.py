@@ -5,7 +5,7 @@ from pathlib import Path
 import networkx as nx
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llm.corpus.clusters import Clusters
@@ -27,7 +27,6 @@ def clusters(folder: Path, edges: list[tuple[int, int]], batch: int) -> Clusters
     return joined
 
 
-@settings(deadline=None)
 @given(EDGES, st.integers(1, 40))
 def test_the_first_stays_of_what_is_connected(
     tmp_path_factory: pytest.TempPathFactory, edges: list[tuple[int, int]], batch: int
@@ -37,7 +36,6 @@ def test_the_first_stays_of_what_is_connected(
     assert joined.keepers(None).tolist() == [expected[n] for n in range(20)]
 
 
-@settings(deadline=None)
 @given(EDGES, st.lists(st.integers(0, 5), min_size=20, max_size=20))
 def test_the_first_of_the_longest_stays(
     tmp_path_factory: pytest.TempPathFactory, edges: list[tuple[int, int]], lengths: list[int]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llm.corpus.key_ranges import Keys, Layout, equal_pairs
@@ -30,7 +30,6 @@ def found(layout: Layout, paths: list[Path], table: int, most_keys: int) -> set[
     }
 
 
-@settings(deadline=None)
 @given(KEYS, st.integers(1, 5), st.integers(1, 30))
 def test_each_document_is_paired_with_the_first_of_its_key(
     tmp_path_factory: pytest.TempPathFactory, shards: list[list[int]], ranges: int, most_keys: int

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llm.corpus import words
@@ -29,7 +29,6 @@ def folded(text: str) -> list[str]:
     return re.findall(r"\w+", one)
 
 
-@settings(deadline=None)
 @given(TEXTS)
 def test_two_words_are_equal_where_their_hashes_are(texts: list[str]):
     found = split(texts)
@@ -40,7 +39,6 @@ def test_two_words_are_equal_where_their_hashes_are(texts: list[str]):
     assert len(set(zip(flat, found.hashes.tolist(), strict=True))) == len(set(flat))
 
 
-@settings(deadline=None)
 @given(TEXTS)
 def test_neither_block_nor_neighbours_change_a_text(texts: list[str]):
     alone = [split([text]).hashes.tolist() for text in texts]
@@ -59,7 +57,6 @@ def test_a_text_longer_than_a_block_is_cut_between_words(monkeypatch: pytest.Mon
     assert len(split(["x" * 1000])) == 1
 
 
-@settings(deadline=None)
 @given(TEXTS)
 def test_two_texts_of_the_same_words_have_the_same_hash(texts: list[str]):
     found = range_hashes(split(texts)).tolist()

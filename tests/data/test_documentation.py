@@ -122,7 +122,7 @@ def test_signatures_without_a_choice_are_not_asked_about(signature: str):
     assert ASKER.ask("parameters", documented(signature=signature)) is None
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(names=st.lists(IDENTIFIER, min_size=2, max_size=5, unique=True), data=st.data())
 def test_a_default_is_the_one_in_the_signature(names: list[str], data: st.DataObject):
     values = [data.draw(st.sampled_from(["None", "1", "'a, b'", "(0, 1)"])) for _ in names]

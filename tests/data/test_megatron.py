@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llm.data.megatron import MegatronWriter
@@ -34,7 +34,6 @@ def read(path: Path) -> tuple[list[list[int]], list[int], np.dtype]:
 
 
 @given(st.lists(st.lists(st.lists(st.integers(0, 299), min_size=1, max_size=5), max_size=4)))
-@settings(deadline=None)
 def test_every_document_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, parts: list[list[list[int]]]
 ):

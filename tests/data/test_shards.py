@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llm.data.shards import HEADER, ShardWriter, TokenShards, id_dtype, read_header
@@ -27,7 +27,6 @@ def write(folder: Path, documents: list[list[int]], size: int, tokenizer: Tokeni
     size=st.integers(1, 15),
     span=st.tuples(st.integers(-60, 110), st.integers(-60, 110)),
 )
-@settings(deadline=None)
 def test_a_slice_is_that_of_the_joined_documents(
     documents: list[list[int]],
     size: int,

@@ -63,7 +63,7 @@ def test_a_short_text_rolls_in_one_window_after_the_separator(engine: Engine) ->
     assert rolled == pytest.approx(plain[0], abs=1e-4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(length=st.integers(1, 400))
 def test_rolling_windows_score_every_token_once_and_fit_the_context(
     engine: Engine, length: int

@@ -53,9 +53,7 @@ def build(changes: dict[str, Any], vocab_size: int) -> LanguageModel:
 
 
 @given(changes=combinations())
-@settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_cached_generation_equals_uncached(changes: dict[str, Any], tokenizer: Tokenizer) -> None:
     engine = Engine(build(changes, tokenizer.vocab_size), tokenizer, torch.device("cpu"))
     cached = engine.generate(PROMPTS, GREEDY, 0, ())
@@ -68,9 +66,7 @@ def test_cached_generation_equals_uncached(changes: dict[str, Any], tokenizer: T
 
 
 @given(changes=combinations())
-@settings(
-    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_combination_trains(changes: dict[str, Any], tokenizer: Tokenizer) -> None:
     """Every parameter gets a gradient, and a few steps on one row lower its loss."""
     model = build(changes, tokenizer.vocab_size).train()

@@ -43,7 +43,7 @@ def test_the_strided_pattern_is_this_matrix() -> None:
     st.integers(1, 20),
     st.integers(1, 40),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_mean_keys_counts_the_mask(attention: str, window: int, n_tokens: int) -> None:
     config = pattern(attention, window)
     mask = seen(config, n_tokens, n_tokens, CPU)

@@ -45,7 +45,6 @@ def bpe() -> Bpe:
 
 
 @given(st.binary())
-@settings(deadline=None)
 def test_any_bytes_survive(bpe: Bpe, data: bytes):
     assert bpe.decode(bpe.encode(data)) == data
 
@@ -94,7 +93,7 @@ def config(vocab_size: int, **update: object) -> TokenizerConfig:
     white_space=st.sampled_from(["runs", "single"]),
     min_frequency=st.integers(1, 3),
 )
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_the_library_learns_the_same_merges(
     texts: list[str], vocab_size: int, white_space: str, min_frequency: int
 ):

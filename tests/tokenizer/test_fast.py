@@ -55,7 +55,7 @@ def tok(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 @given(st.lists(st.one_of(st.sampled_from(WORDS), st.text(max_size=3))).map("".join))
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 def test_any_text_has_the_librarys_ids(tok: Tokenizer, text: str):
     encoder = Encoder(tok)
     assert encoder.engine == "tiktoken"
@@ -145,7 +145,7 @@ def test_what_is_more_than_bpe_on_bytes_is_left_to_the_library(
 
 
 @given(st.lists(st.sampled_from(["ab", "ba", "aab", "bba", "c", "abc"]), min_size=1, max_size=12))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_what_is_proper_agrees_on_every_short_text(words: list[str]):
     """All texts of up to six of three letters, of any vocabulary learnt from any such words."""
     bpe = train([" ".join(words)], 256 + 12, 1, split_pattern(1, "runs"))

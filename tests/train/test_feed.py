@@ -43,7 +43,7 @@ def taken(data: Numbers, rank: int, size: int, first: int) -> list[list[int]]:
         return [[int(batch.inputs["ids"]) for batch in batches] for batches in steps]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 7), st.integers(1, 3), st.integers(1, 3), st.integers(0, 7))
 def test_together_the_ranks_get_every_micro_batch_once_in_order(
     n_steps: int, per_rank: int, size: int, first: int

@@ -84,7 +84,7 @@ def reference(text: str) -> dict[str, int]:
     }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(TEXTS)
 def test_every_count_is_that_of_a_loop(texts: list[str]) -> None:
     rows = measure(texts, STOP_WORDS).to_pylist()
@@ -94,7 +94,7 @@ def test_every_count_is_that_of_a_loop(texts: list[str]) -> None:
         assert {name: row[name] for name in expected} == expected, text
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(TEXTS)
 def test_the_size_of_a_batch_changes_nothing(texts: list[str]) -> None:
     whole = measure(texts, STOP_WORDS)

@@ -89,7 +89,7 @@ def main(name: str, run: Callable[..., dict[str, Any]], **sections: type[Section
         _validate_everything()
         configs = {key: load_section(cls, key, PARAMS) for key, cls in sections.items()}
         paths = load_section(Paths, "paths", PARAMS)
-        _relaunch_under_torchrun(configs)
+        _relaunch_under_torchrun(name, paths, configs)
         if int(os.environ.get("RANK", "0")):
             run(Context(name, paths, work_folder(name, paths, configs)), **configs)
         else:
@@ -261,15 +261,19 @@ def _validate_everything() -> None:
     load_params(PARAMS)
 
 
-def _relaunch_under_torchrun(configs: Mapping[str, Section]) -> None:
-    """Become torchrun when `launch` asks for more than one process and we are not yet in it."""
+def _relaunch_under_torchrun(name: str, paths: Paths, configs: Mapping[str, Section]) -> None:
+    """Become torchrun when `launch` asks for more than one process and we are not yet in it.
+
+    llm/torchrun.py is imported nowhere, since it changes no result: no stage depends on it.
+    """
     launch = configs.get("launch")
     nodes, nproc = getattr(launch, "nodes", 1), getattr(launch, "nproc_per_node", 1)
     if nodes * nproc == 1 or "LOCAL_RANK" in os.environ:
         return
     module = sys.modules["__main__"].__spec__
     assert module is not None, "stages are started with `python -m`"
-    torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={nproc}"]
+    work = work_folder(name, paths, configs)
+    torchrun = ["-m", "llm.torchrun", name, str(work), f"--nproc-per-node={nproc}"]
     torchrun += ["--standalone"] if nodes == 1 else _rendezvous(nodes, module.name)
     os.execv(sys.executable, [sys.executable, *torchrun, "-m", module.name])
 

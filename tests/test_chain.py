@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.chain
 TRAINING = {"pretrain": "base", "sft": "sft", "dpo": "dpo"}
+FORCE = ("dvc", "repro", "--force", "--single-item", "--no-run-cache")  # nothing from a cache
 
 
 class Project:
@@ -62,6 +64,29 @@ class Project:
         """`dvc repro`; returns the stages that ran, and not those that came from the cache."""
         lines = self.check("dvc", "repro").splitlines()
         return {line.split("'")[1] for line in lines if line.startswith("Running stage")}
+
+    def training(self, stage: str) -> subprocess.Popen[str]:
+        """The stage on its own, in a session of its own, from its first checkpoint on."""
+        running = subprocess.Popen(
+            [*FORCE, stage],
+            cwd=self.folder,
+            env=self.env,
+            start_new_session=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        deadline = time.monotonic() + 120
+        while not list((self.folder / ".llm" / "work").glob(f"{stage}-*/step-*")):
+            assert running.poll() is None, "it ended before its first checkpoint was seen"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        return running
+
+    def version(self) -> int:
+        """What stage register has registered."""
+        file = self.folder / "data" / "register" / "version.json"
+        return int(json.loads(file.read_text())["version"])
 
     def model(self, name: str) -> str:
         return fingerprint(self.folder / "models" / name)
@@ -155,29 +180,19 @@ def test_a_second_repro_does_nothing(project: Project) -> None:
 
 
 def test_only_the_descendants_of_a_change_rerun(project: Project) -> None:
-    project.edit("params.yaml", "  beta: 0.1", "  beta: 0.2")
-    assert "dpo.beta" in project.check("dvc", "params", "diff")
-    descendants = {"dpo", "benchmark", "judge", "report", "register"}
-    assert project.repro() == descendants
-    project.edit("params.yaml", "  beta: 0.2", "  beta: 0.1")
-    assert project.repro() == {"register"}  # it acts on the world; the others are in the cache
-
-
-def test_a_changed_judge_prompt_reruns_no_training(project: Project) -> None:
+    """One change after the other; what goes back to a former state is in the cache."""
     [rubric] = (project.folder / "evals" / "rubrics").glob("*.md")
     before = rubric.read_text()
+    project.edit("params.yaml", "  beta: 0.1", "  beta: 0.2")
+    assert "dpo.beta" in project.check("dvc", "params", "diff")
+    assert project.repro() == {"dpo", "benchmark", "judge", "report", "register"}
+    project.edit("params.yaml", "  beta: 0.2", "  beta: 0.1")
     rubric.write_text(before + "\nBe brief.\n")
     assert project.repro() == {"judge", "report", "register"}
     rubric.write_text(before)
-    assert project.repro() == {"register"}
-
-
-def test_going_back_registers_again(project: Project) -> None:
-    """`register` acts on the world, so it is never replayed: the alias follows the pipeline."""
-    version = project.folder / "data" / "register" / "version.json"
-    first = json.loads(version.read_text())["version"]
-    project.check("dvc", "repro", "--force", "--single-item", "register")
-    assert int(json.loads(version.read_text())["version"]) == int(first) + 1
+    version = project.version()
+    assert project.repro() == {"register"}  # it acts on the world, so it is never replayed
+    assert project.version() == version + 1  # the alias follows the pipeline
 
 
 def test_dvc_shows_the_graph_the_metrics_and_the_plots(project: Project) -> None:
@@ -195,40 +210,24 @@ def test_killed_training_resumes_to_the_same_bytes(project: Project, stage: str)
     """SIGKILL of the whole process group after the first checkpoint, then `dvc repro`."""
     model = TRAINING[stage]
     undisturbed = project.model(model)
-    force = ["dvc", "repro", "--force", "--single-item", "--no-run-cache", stage]
-    running = subprocess.Popen(
-        force,
-        cwd=project.folder,
-        env=project.env,
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 120
-    work = project.folder / ".llm" / "work"
-    while not list(work.glob(f"{stage}-*/step-*")):
-        assert running.poll() is None, "it ended before its first checkpoint was seen"
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    running = project.training(stage)
     os.killpg(running.pid, signal.SIGKILL)
-    running.wait()
+    running.communicate()
     assert not (project.folder / "models" / model).exists()
-    resumed = project.run(*force)  # without force DVC would take it from its cache
+    resumed = project.run(*FORCE, stage)
     assert resumed.returncode == 0, resumed.stderr
     assert "resuming after step" in resumed.stdout + resumed.stderr
     assert project.model(model) == undisturbed
-    assert not list(work.glob(f"{stage}-*"))
-    assert project.repro() == {"report", "register"}  # timings differ, nothing else
+    assert not list((project.folder / ".llm" / "work").glob(f"{stage}-*"))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
 def test_a_full_disk_is_one_error_and_loses_nothing(project: Project) -> None:
     undisturbed = project.model("base")
     work = project.folder / ".llm" / "work"
-    force = ["dvc", "repro", "--force", "--single-item", "--no-run-cache", "pretrain"]
     project.check("mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(work))
     try:
-        full = project.run(*force)
+        full = project.run(*FORCE, "pretrain")
         left = [path.name for path in work.rglob("*") if path.is_file()]
     finally:
         project.check("umount", str(work))
@@ -236,12 +235,17 @@ def test_a_full_disk_is_one_error_and_loses_nothing(project: Project) -> None:
     assert "error: pretrain: the disk is full" in full.stderr
     assert "Traceback" not in full.stderr
     assert left == []
-    project.check(*force)
+    project.check(*FORCE, "pretrain")
     assert project.model("base") == undisturbed
-    project.repro()
 
 
-def test_two_processes_by_a_param_train_the_same_model(project: Project) -> None:
+def test_of_stages_that_were_killed_only_the_timings_differ(project: Project) -> None:
+    assert project.repro() == {"report", "register"}
+
+
+def test_two_processes_by_a_param_train_the_same_model_and_survive_the_death_of_one(
+    project: Project,
+) -> None:
     """launch.nproc_per_node: 2 starts torchrun with gloo; half the micro-batch, the same batch."""
     alone = project.metrics("pretrain")
     params = project.folder / "params.yaml"
@@ -249,7 +253,19 @@ def test_two_processes_by_a_param_train_the_same_model(project: Project) -> None
     for size in (8, 16):
         text = text.replace(f"micro_batch_size: {size}\n", f"micro_batch_size: {size // 2}\n")
     params.write_text(text)
-    project.check("dvc", "repro", "--single-item", "pretrain")
+    running = project.training("pretrain")
+    below = psutil.Process(running.pid).children(recursive=True)
+    [killed] = [process for process in below if process.environ().get("RANK") == "1"]
+    killed.send_signal(signal.SIGKILL)
+    output = running.communicate(timeout=60)[0]
+    assert running.returncode != 0
+    assert f"error: pretrain: process 1 (pid {killed.pid}) was ended by SIGKILL" in output
+    assert re.search(r"Run it again: it goes on after step \d+, its last checkpoint", output)
+    assert "Traceback" not in output
+    assert not [process for process in below if process.is_running()]
+    again = project.run("dvc", "repro", "--single-item", "pretrain")
+    assert again.returncode == 0, again.stderr
+    assert "resuming after step" in again.stdout + again.stderr
     together = project.metrics("pretrain")
     assert together["val/loss"] == pytest.approx(alone["val/loss"], abs=2e-3)
     assert together["tokens"] == alone["tokens"]

@@ -17,10 +17,12 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
 from llm.config.train import LaunchConfig
+from llm.errors import TrainingError
 from llm.model.device import pick_device
 from llm.train.recompute import recompute
 
 T = TypeVar("T")
+LOST = ("Connection closed by peer", "Connection reset by peer", "remote process exited")
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,8 @@ class Ranks:
 def ranks(device: str, launch: LaunchConfig | None = None) -> Iterator[Ranks]:
     """Join the other processes that torchrun started, if any, and leave them at the end.
 
-    Without `launch` each has the whole model. Who has joined already stays.
+    Without `launch` each has the whole model. Who has joined already stays. TrainingError when
+    another one ends before.
     """
     picked = pick_device(device)
     if picked.type == "cuda":
@@ -181,6 +184,12 @@ def ranks(device: str, launch: LaunchConfig | None = None) -> Iterator[Ranks]:
         dist.init_process_group("cpu:gloo,cuda:nccl" if picked.type == "cuda" else "gloo")
     try:
         yield _arranged(launch, picked)
+    except RuntimeError as error:
+        if not any(words in str(error) for words in LOST):
+            raise
+        raise TrainingError(
+            f"process {dist.get_rank()} has lost the connection to another one"
+        ) from error
     finally:
         if not joined:
             dist.destroy_process_group()

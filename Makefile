@@ -11,7 +11,7 @@ export DVC_NO_ANALYTICS := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system repro test check up down clean
+.PHONY: help setup system repro test test-code test-flows up down clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -30,11 +30,17 @@ repro: .venv/.run ## run the whole chain, from raw text to a registered model
 test: .venv/.dev ## run everything that CI runs: lint, types, layers, tests, the chain at smoke size
 	@ruff check .
 	@ruff format --check .
-	@pyright
 	@lint-imports
+	@$(MAKE) --no-print-directory --keep-going --jobs test-code test-flows
+
+test-code:
 	@pytest --numprocesses auto --dist loadfile --ignore tests/flows --ignore tests/test_chain.py
-	@pytest tests/flows  # servers and the chain: in processes that no other test has touched
 	@pytest tests/test_chain.py
+
+test-flows: # beside it, for they mostly wait; servers are in processes that no other test has touched
+	@mkdir -p .llm
+	@{ pyright && pytest tests/flows --numprocesses 2 --dist loadgroup; } >.llm/test-flows.log 2>&1; \
+	code=$$?; cat .llm/test-flows.log; exit $$code
 
 up: .venv/.run ## start Prefect, MLflow, the deployments and the champion's model server; Ctrl-C stops them
 	@python -m flows.up

@@ -13,6 +13,8 @@ from tests.flows.browser import field
 from tests.flows.client import finished, start
 from tests.flows.waiting import wait_for
 
+pytestmark = pytest.mark.xdist_group("served")
+
 
 def test_the_form_refuses_a_bad_value_and_starts_a_run_with_a_good_one(
     served: tuple[Path, SyncPrefectClient], page: Page, tmp_path: Path

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from llm.config.train import OptimConfig
+from llm.train.muon import BatchedMuon
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
@@ -44,9 +45,9 @@ def build_adamw(parameters: list[nn.Parameter], config: OptimConfig) -> torch.op
     return torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=1e-8, fused=True)
 
 
-def build_muon(parameters: list[nn.Parameter], config: OptimConfig) -> torch.optim.Muon:
+def build_muon(parameters: list[nn.Parameter], config: OptimConfig) -> BatchedMuon:
     """Muon (Jordan et al. 2024): each update is the nearest orthogonal matrix to the momentum."""
-    return torch.optim.Muon(
+    return BatchedMuon(
         [{"params": parameters, "peak_lr": config.muon_lr}],
         lr=config.muon_lr,
         weight_decay=config.weight_decay,
@@ -58,7 +59,7 @@ def build_muon(parameters: list[nn.Parameter], config: OptimConfig) -> torch.opt
 class MuonAdamW(torch.optim.Optimizer):
     """Both as one: one step, one state, the parameter groups of both."""
 
-    def __init__(self, muon: torch.optim.Muon, adamw: torch.optim.AdamW) -> None:
+    def __init__(self, muon: BatchedMuon, adamw: torch.optim.AdamW) -> None:
         self.muon, self.adamw = muon, adamw
         super().__init__([*muon.param_groups, *adamw.param_groups], {})
 

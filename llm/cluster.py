@@ -3,7 +3,8 @@ computes them.
 
 Functions are module-level and pure, and what they write has the same bytes every time: neither
 the number of workers, nor where they are, nor one that dies and whose shards others do again,
-changes a result. No more shards are under way than keep every worker busy.
+changes a result. No more shards are under way than keep every worker busy. Of several local
+workers this process is one: it works while the others start, and instead of waiting for them.
 
 Environment
     LLM_CLUSTER_TIMEOUT_S   seconds to wait for a scheduler, and without any worker; 30
@@ -81,7 +82,8 @@ def open_pool(on: Workers | int) -> Iterator[Pool]:
         yield _Serial()
         return
     context = multiprocessing.get_context("spawn")  # fork is unsafe beside threads
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=tie_to_parent) as executor:
+    others = workers - 1
+    with ProcessPoolExecutor(others, mp_context=context, initializer=tie_to_parent) as executor:
         yield _Local(executor, workers)
 
 
@@ -94,7 +96,9 @@ class _Serial:
 
 
 class _Parallel(ABC):
-    """A map through an executor, at most two shards per worker under way."""
+    """A map through an executor, so many shards per worker under way or done and not yet taken."""
+
+    shards_per_worker = 2
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
@@ -105,20 +109,32 @@ class _Parallel(ABC):
         try:
             for item in items:
                 waiting.append((item, self._submit(function, item)))
-                if len(waiting) >= 2 * self._size():
-                    yield self._next(waiting, progress)
+                if len(waiting) >= self.shards_per_worker * self._size():
+                    yield self._next(function, waiting, progress)
             while waiting:
-                yield self._next(waiting, progress)
+                yield self._next(function, waiting, progress)
         finally:
             for _, future in waiting:
                 future.cancel()
 
-    def _next(self, waiting: deque[tuple[Item, Future[Any]]], progress: "_Progress") -> Any:
+    def _next(
+        self,
+        function: Callable[[Any], Any],
+        waiting: deque[tuple[Any, Future[Any]]],
+        progress: "_Progress",
+    ) -> Any:
+        self._help(function, waiting)
         item, future = waiting.popleft()
         with _named(item):
             result = self._result(item, future)
         progress.count()
         return result
+
+    @abstractmethod
+    def _help(
+        self, function: Callable[[Any], Any], waiting: deque[tuple[Any, Future[Any]]]
+    ) -> None:
+        """What this process does instead of waiting for the first."""
 
     def _submit(self, function: Callable[[Item], Any], item: Item) -> Future[Any]:
         return self._executor.submit(function, item)
@@ -133,9 +149,24 @@ class _Parallel(ABC):
 
 
 class _Local(_Parallel):
+    shards_per_worker = 4  # as many as one can do while another process starts
+
     def __init__(self, executor: Executor, workers: int) -> None:
         super().__init__(executor)
         self._workers = workers
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result]:
+        alone = length_hint(items) == 1  # the others need not be started for it
+        return _Serial().map(function, items) if alone else super().map(function, items)
+
+    def _help(
+        self, function: Callable[[Any], Any], waiting: deque[tuple[Any, Future[Any]]]
+    ) -> None:
+        while not waiting[0][1].done():
+            free = (place for place, (_, future) in enumerate(waiting) if future.cancel())
+            if (place := next(free, None)) is None:
+                return
+            waiting[place] = (waiting[place][0], _done_here(function, waiting[place][0]))
 
     def _result(self, item: Any, future: Future[Any]) -> Any:
         try:
@@ -150,6 +181,15 @@ class _Local(_Parallel):
         return self._workers
 
 
+def _done_here(function: Callable[[Any], Any], item: Any) -> Future[Any]:
+    done: Future[Any] = Future()
+    try:
+        done.set_result(function(item))
+    except Exception as error:
+        done.set_exception(error)
+    return done
+
+
 class _Dask(_Parallel):
     """Shards on the workers of a Dask cluster, each in a process of its own: see `llm.on_cluster`."""
 
@@ -159,6 +199,11 @@ class _Dask(_Parallel):
         self._address = address
         self._timeout_s = timeout_s
         self._seen = time.monotonic()  # a worker, last
+
+    def _help(
+        self, function: Callable[[Any], Any], waiting: deque[tuple[Any, Future[Any]]]
+    ) -> None:
+        """Nothing: the cluster's machines are the workers."""
 
     def _submit(self, function: Callable[[Item], Any], item: Item) -> Future[Any]:
         return self._executor.submit(run_in, os.getcwd(), pack(function, item))

@@ -11,7 +11,7 @@ import numpy as np
 from llm.config.corpus import DedupConfig
 from llm.corpus.words import BASE, Words, mix, powers
 
-TEXTS = 128  # at a time: their shingles stay in the processor's cache
+TEXTS = 512  # at a time: their shingles stay in the processor's cache
 
 
 def threshold(config: DedupConfig) -> float:

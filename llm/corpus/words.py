@@ -82,9 +82,9 @@ def range_hashes(words: Words) -> np.ndarray:
 @cache
 def _character_codes(size: int) -> np.ndarray:
     """By code point, a random number that letters of both cases share; 0 is between words."""
-    points = np.array([c for c in range(size) if not 0xD800 <= c < 0xE000], np.uint32)
+    points = np.delete(np.arange(size, dtype=np.uint32), slice(0xD800, 0xE000))
     characters = points.tobytes().decode("utf-32-le")
-    folded = "".join(fold if len(fold := c.casefold()) == 1 else c for c in characters)
+    folded = _casefold_each(characters)
     codes = np.zeros(size, np.uint64)
     codes[points] = mix(np.frombuffer(folded.encode("utf-32-le"), np.uint32) + np.uint64(1))
     inside = np.zeros(size, bool)
@@ -92,6 +92,18 @@ def _character_codes(size: int) -> np.ndarray:
         inside[points[word.start() : word.end()]] = True
     codes[~inside] = 0
     return codes
+
+
+def _casefold_each(characters: str) -> str:
+    """Every character folded; one whose fold is several characters stays as it is."""
+    folded = ""
+    for first in range(0, len(characters), 64):
+        block = characters[first : first + 64]
+        fold = block.casefold()
+        if len(fold) != len(block):
+            fold = "".join(f if len(f := c.casefold()) == 1 else c for c in block)
+        folded += fold
+    return folded
 
 
 def _words(text: str, starts: np.ndarray) -> Words:

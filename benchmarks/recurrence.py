@@ -56,8 +56,7 @@ def same_size(model: ModelConfig, n_layer: int, vocab_size: int, parameters: int
     """The LSTM whose width, a multiple of 4, gives the nearest number of parameters."""
 
     def lstm(width: int) -> ModelConfig:
-        sizes = {"n_layer": n_layer, "n_embd": width, "n_head": 1, "n_kv_head": 1, "head_dim": 2}
-        return model.model_copy(update={"kind": "lstm", **sizes})
+        return model.model_copy(update={"kind": "lstm", "n_layer": n_layer, "n_embd": width})
 
     return min(
         map(lstm, range(4, 4 * model.n_embd, 4)),

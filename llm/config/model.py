@@ -38,7 +38,8 @@ class ModelConfig(Section):
     (llm/config/depth.py); null leaves them to you."""
     kind: Literal["transformer", "lstm"]
     """lstm: the recurrent baseline, to see what attention buys; of the keys below block_size, n_layer,
-    n_embd, norm, norm_eps, logit_softcap, dropout and tie_embeddings act in it."""
+    n_embd, norm, norm_eps, logit_softcap, dropout and tie_embeddings act in it. It is not compiled,
+    and there is neither tensor parallelism nor float8 for it."""
     block_size: PositiveInt
     """Context length, tokens."""
     n_layer: PositiveInt
@@ -98,6 +99,8 @@ class ModelConfig(Section):
         return self
 
     def _broken_rules(self) -> Iterator[str]:
+        if self.kind == "lstm":
+            return  # the keys of these rules do not act
         if not self.head_dim and self.n_embd % self.n_head:
             yield (
                 f"n_embd={self.n_embd} must be a multiple of n_head={self.n_head}, "

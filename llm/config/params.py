@@ -34,6 +34,7 @@ from llm.config.tokenizer import TokenizeConfig, TokenizerConfig
 from llm.config.train import LaunchConfig, PretrainConfig
 from llm.errors import ConfigError
 
+TRAINING = ("pretrain", "sft", "reward", "dpo")
 PARAMS = Path("params.yaml")  # in the project's root, where every command runs
 
 
@@ -68,7 +69,7 @@ class Params(Section):
         """Rules that span sections, all broken ones at once."""
         broken = [*self._batch_errors(), *self._length_errors(), *self._task_errors()]
         broken += [*self._start_errors(), *self._weight_errors()]
-        broken += self._parallel_errors()
+        broken += [*self._recurrent_errors(), *self._parallel_errors()]
         if broken:
             raise ValueError("\n".join(broken))
         return self
@@ -119,16 +120,32 @@ class Params(Section):
                     f"model.block_size={self.model.block_size}"
                 )
 
+    def _recurrent_errors(self) -> Iterator[str]:
+        """What there is for a transformer alone."""
+        if self.model.kind != "lstm":
+            return
+        if self.launch.parallel == "tensor":
+            yield (
+                "launch.parallel=tensor shares out attention's heads and hidden features, and "
+                "model.kind=lstm has neither; use ddp or fsdp"
+            )
+        for name in TRAINING:
+            if getattr(self, name).precision == "float8":
+                yield (
+                    f"{name}.precision=float8 is for the products of a transformer's blocks, which "
+                    "model.kind=lstm has none of; use bf16"
+                )
+
     def _parallel_errors(self) -> Iterator[str]:
         """What a way of sharing out the model cannot compute as one process would."""
         parallel, group = self.launch.parallel, self.launch.group_ranks
-        for name in ("pretrain", "sft", "reward", "dpo"):
+        for name in TRAINING:
             if parallel != "ddp" and getattr(self, name).precision == "fp16":
                 yield (
                     f"{name}.precision=fp16 needs launch.parallel=ddp, not {parallel}: its loss "
                     "scaling does not see the other processes' parts; use bf16"
                 )
-        if parallel != "tensor":
+        if parallel != "tensor" or self.model.kind == "lstm":
             return
         for key in ("n_head", "n_kv_head", "n_inner"):
             if getattr(self.model, key) % group:

@@ -174,7 +174,8 @@ class PretrainConfig(TrainConfig):
     """Next-token prediction on the corpus."""
 
     zero_outputs: bool
-    """The last matrix of every sub-layer starts at 0: every block starts as the identity."""
+    """The last matrix of every sub-layer starts at 0: every block starts as the identity. An LSTM has
+    none such, and starts as always."""
     z_loss: NonNegativeFloat
     """Weight of log²(sum of exp(logits)), which keeps logits near 0; 0 is none."""
     document_mask: bool

@@ -2,9 +2,9 @@
 
 from torch import nn
 
+from llm.model.backbone import Backbone
 from llm.model.mask import mean_keys
-from llm.model.recurrent import RecurrentBackbone
-from llm.model.transformer import Backbone, LanguageModel
+from llm.model.transformer import LanguageModel
 
 
 def parameter_count(model: nn.Module) -> int:
@@ -27,7 +27,7 @@ def flops_per_token(model: LanguageModel, block_size: int) -> int:
     return dense + round(12 * config.n_layer * config.attention_width * keys)
 
 
-def backbone_flops_per_token(backbone: Backbone | RecurrentBackbone) -> int:
+def backbone_flops_per_token(backbone: Backbone) -> int:
     """Training FLOPs per token of the blocks' matrices alone.
 
     A lower bound where logits are computed at few positions and sequences are short, as in

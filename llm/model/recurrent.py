@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
 
 from llm.config.model import ModelConfig
+from llm.model.backbone import Backbone
 from llm.model.norm import build_norm
 
 State = tuple[Float[Tensor, "1 b c"], Float[Tensor, "1 b c"]]  # hidden, cell
@@ -44,7 +45,9 @@ class LSTMBlock(nn.Module):
         cache: StateCache | None,
     ) -> Float[Tensor, "b t c"]:
         before = None if cache is None else cache.states.get(self.layer)
-        y, after = read_documents(self.lstm, self.norm(x), begins, before)
+        low = x.dtype != torch.float32
+        with torch.autocast(x.device.type, x.dtype, enabled=low):  # torch's own layer: weights too
+            y, after = read_documents(self.lstm, self.norm(x), begins, before)
         if cache is not None:
             cache.states[self.layer] = after
         return x + F.dropout(y, self.dropout, self.training)
@@ -79,15 +82,11 @@ def read_documents(
     return padded[real].view_as(x), (after[0][:, last], after[1][:, last])
 
 
-class RecurrentBackbone(nn.Module):
-    """Token ids to final hidden states by LSTM layers; takes the place of the transformer's."""
+class RecurrentBackbone(Backbone):
+    """By LSTM layers, which take the place of the transformer's blocks."""
 
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
-        super().__init__()
-        self.config = config
-        self.embed = nn.Embedding(vocab_size, config.n_embd)
-        self.blocks = nn.ModuleList(LSTMBlock(config, layer) for layer in range(config.n_layer))
-        self.norm = build_norm(config)
+        super().__init__(config, vocab_size, LSTMBlock)
 
     def forward(
         self,
@@ -98,10 +97,12 @@ class RecurrentBackbone(nn.Module):
     ) -> Float[Tensor, "b t c"]:
         """Position 0 begins a document, which says all that `mask` says: it is not looked at."""
         begins = None if positions is None else positions == 0
-        x = F.dropout(self.embed(ids), self.config.dropout, self.training)  # (B, T, C)
-        for block in self.blocks:
-            x = block(x, begins, cache)
-        return self.norm(x)
+        return self.through_blocks(self.embed(ids), begins, cache)
+
+
+def is_recurrent(model: nn.Module) -> bool:
+    """Whether the model is on a recurrent backbone."""
+    return any(isinstance(module, RecurrentBackbone) for module in model.modules())
 
 
 def initialise_lstm(name: str, parameter: nn.Parameter, generator: torch.Generator) -> None:

@@ -1,4 +1,4 @@
-"""A decoder-only transformer of the parts that section `model` names; or LSTMs in its place.
+"""A decoder-only transformer of the parts that section `model` names, and models on a backbone.
 
 Shapes: B sequences, T positions, S keys (T plus what the cache holds), C n_embd,
 D width of a head, V vocab_size, N selected positions.
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from llm.config.model import ModelConfig
 from llm.model.attention import Attention, LayerCache
+from llm.model.backbone import Backbone
 from llm.model.cross_entropy import chunked_cross_entropy, whole_cross_entropy
 from llm.model.feed_forward import build_feed_forward
 from llm.model.linear import Linear, is_sharded
@@ -49,23 +50,12 @@ class Block(nn.Module):
         return F.dropout(x, self.dropout, self.training)
 
 
-class Backbone(nn.Module):
-    """Token ids to final hidden states; what the language and the reward model share.
-
-    Weights are kept in fp32. Everything is computed in `compute_dtype`, also the residual stream;
-    means and sums within an operation in fp32.
-    """
-
-    compute_dtype = torch.float32
+class TransformerBackbone(Backbone):
+    """By blocks of attention and feed-forward."""
 
     def __init__(self, config: ModelConfig, vocab_size: int) -> None:
-        super().__init__()
-        self.config = config
-        self.embed = nn.Embedding(vocab_size, config.n_embd)
-        self.positions = build_positions(config)
+        super().__init__(config, vocab_size, Block, build_positions(config))
         self.rotary = build_rotary(config)
-        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
-        self.norm = build_norm(config)
 
     def forward(
         self,
@@ -81,17 +71,14 @@ class Backbone(nn.Module):
         x = self.embed(ids)  # (B, T, C)
         if self.positions is not None:
             x = self.positions(x, positions)
-        x = F.dropout(x.to(self.compute_dtype), self.config.dropout, self.training)
-        for block in self.blocks:
-            x = block(x, rotary, mask, cache)
-        return self.norm(x)
+        return self.through_blocks(x, rotary, mask, cache)
 
 
-def build_backbone(config: ModelConfig, vocab_size: int) -> Backbone | RecurrentBackbone:
+def build_backbone(config: ModelConfig, vocab_size: int) -> Backbone:
     """What `kind` names."""
     if config.kind == "lstm":
         return RecurrentBackbone(config, vocab_size)
-    return Backbone(config, vocab_size)
+    return TransformerBackbone(config, vocab_size)
 
 
 class LanguageModel(nn.Module):
@@ -122,15 +109,30 @@ class LanguageModel(nn.Module):
         True may be attended to.
         """
         x = self.backbone(ids, positions, mask, cache)
-        x = x if keep is None else x[keep]
         if targets is None:
-            return self._logits(x)
-        counted = targets.flatten() if keep is None else targets[keep]
-        x = x.flatten(0, -2)  # (N, C)
+            return self._logits(x if keep is None else x[keep])
+        if keep is None:
+            return self.loss(x.flatten(0, 1), targets.flatten(), z_loss)
+        return self.loss_at(keep, x, targets, z_loss)
+
+    def loss_at(
+        self,
+        keep: Bool[Tensor, "b t"],
+        x: Float[Tensor, "b t c"],
+        targets: Int[Tensor, "b t"],
+        z_loss: float,
+    ) -> dict[str, Tensor]:
+        """The loss at the kept positions, of which there is another number each time."""
+        return self.loss(x[keep], targets[keep], z_loss)
+
+    def loss(
+        self, x: Float[Tensor, "n c"], targets: Int[Tensor, " n"], z_loss: float
+    ) -> dict[str, Tensor]:
+        """Summed cross-entropy and penalty of final hidden states, whose logits never are whole."""
         if is_sharded(self.head.weight):  # tensor-parallel
-            return whole_cross_entropy(self._logits(x), counted, z_loss=z_loss)
+            return whole_cross_entropy(self._logits(x), targets, z_loss=z_loss)
         cap = self.config.logit_softcap
-        return chunked_cross_entropy(x, self.head.weight, counted, z_loss=z_loss, softcap=cap)
+        return chunked_cross_entropy(x, self.head.weight, targets, z_loss=z_loss, softcap=cap)
 
     def _logits(self, x: Float[Tensor, "*n c"]) -> Float[Tensor, "*n v"]:
         logits = self.head(x)

@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from llm.config.train import LaunchConfig
 from llm.errors import TrainingError
 from llm.model.device import pick_device
+from llm.train.compile import compile_whole
 from llm.train.recompute import recompute
 
 T = TypeVar("T")
@@ -70,7 +71,7 @@ class Ranks:
         if self.mesh is not None:
             return model
         if compiled:
-            model = torch.compile(model)  # type: ignore[assignment]
+            model = compile_whole(model)
         if self.size == 1:
             return model
         devices = [self.device.index] if self.device.type == "cuda" else None

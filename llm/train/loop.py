@@ -21,7 +21,7 @@ from llm.train.feed import feed
 from llm.train.guard import StepGuard
 from llm.train.interrupt import deferred_sigterm
 from llm.train.optimizer import build_optimizer
-from llm.train.precision import DTYPES, loss_scaler, use_float8
+from llm.train.precision import DTYPES, loss_scaler, prepare
 from llm.train.schedule import learning_rate
 from llm.train.state import State
 from llm.train.step import LossFn, train_step, validate
@@ -76,9 +76,8 @@ def train(
             f"{ranks.size} ranks; lower {job.name}.micro_batch_size or hold out more data"
         )
     model = job.model.train()
-    if config.precision == "float8":
-        use_float8(model, ranks.device)
-    compiled = compiles(config.compile, ranks.device, _run_flops(job))
+    prepare(model, config.precision, ranks.device)
+    compiled = compiles(config.compile, model, ranks.device, _run_flops(job))
     stepped = ranks.wrap(model, compiled=compiled)
     optimizer = build_optimizer(model, config.optim)
     scaler = loss_scaler(config.precision, ranks.device)

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from llm.errors import ConfigError
-from llm.model.transformer import Backbone
+from llm.model.backbone import Backbone
+from llm.model.recurrent import is_recurrent
 
 DTYPES = {
     "fp32": torch.float32,
@@ -23,22 +24,24 @@ HOPPER = (9, 0)  # the first compute capability with float8 products
 def computing(model: nn.Module, precision: str) -> Iterator[None]:
     """Within it the model computes in bf16 or fp16, from weights cast where they are used.
 
-    Gradients reach the fp32 weights (Micikevicius et al. 2018). A recurrent network, whose layers
-    are torch's own, is under autocast instead.
+    Gradients reach the fp32 weights (Micikevicius et al. 2018).
     """
-    dtype = DTYPES[precision]
     backbones = [module for module in model.modules() if isinstance(module, Backbone)]
-    if not backbones and dtype != torch.float32:
-        with torch.autocast(next(model.parameters()).device.type, dtype):
-            yield
-        return
     for backbone in backbones:
-        backbone.compute_dtype = dtype
+        backbone.compute_dtype = DTYPES[precision]
     try:
         yield
     finally:
         for backbone in backbones:
             backbone.compute_dtype = torch.float32
+
+
+def prepare(model: nn.Module, precision: str, device: torch.device) -> None:
+    """Make the model ready for a precision; ConfigError where it cannot be had."""
+    if precision == "float8":
+        use_float8(model, device)
+    elif precision == "fp16" and device.type == "cpu" and is_recurrent(model):
+        raise ConfigError("precision=fp16: there is no LSTM of it on a CPU; use bf16 or fp32")
 
 
 def use_float8(model: nn.Module, device: torch.device) -> None:

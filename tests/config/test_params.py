@@ -112,6 +112,14 @@ def test_a_bad_value_is_named_with_its_rule(
             {"parallel": "fsdp", "nproc_per_node": 2, "dpo.precision": "fp16"},
             r"dpo.precision=fp16 needs launch.parallel=ddp, not fsdp.*use bf16",
         ),
+        (
+            {"parallel": "tensor", "nproc_per_node": 2, "group_ranks": 2, "model.kind": "lstm"},
+            r"launch.parallel=tensor shares out.*model.kind=lstm has neither; use ddp or fsdp$",
+        ),
+        (
+            {"model.kind": "lstm", "dpo.precision": "float8"},
+            r"dpo.precision=float8 is for .*model.kind=lstm has none of; use bf16$",
+        ),
         ({"nodes": 3}, r"pretrain.batch_tokens=2048 is not a multiple of \d+ \(3 ranks x"),
     ],
 )

@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from llm.config.model import ModelConfig
 from llm.config.sampling import SamplingConfig
 from llm.errors import DataError
 from llm.inference.engine import Engine
 from llm.model.transformer import LanguageModel, initialise
 from llm.tokenizer.load import Tokenizer
+from tests.shapes import shape
 
 PROMPTS = [[0, 10, 20], [0, 7], [0, *range(30, 60)], [0, 99, 98, 97, 96]]
 
@@ -16,9 +16,9 @@ def sampling(**changes) -> SamplingConfig:
     return SamplingConfig(**(values | changes))
 
 
-@pytest.fixture(scope="module")
-def engine(tiny: ModelConfig, tokenizer: Tokenizer) -> Engine:
-    model = LanguageModel(tiny, tokenizer.vocab_size)
+@pytest.fixture(scope="module", params=["transformer", "lstm"])
+def engine(tokenizer: Tokenizer, request: pytest.FixtureRequest) -> Engine:
+    model = LanguageModel(shape(kind=request.param), tokenizer.vocab_size)
     initialise(model, 1)
     for parameter in model.parameters():  # larger weights, so that the choices differ
         parameter.data *= 3

@@ -28,7 +28,12 @@ def test_a_token_never_influences_earlier_logits(model: LanguageModel) -> None:
 
 
 def test_shapes_are_what_the_annotations_say(tiny: ModelConfig, monkeypatch) -> None:
-    parts = (attention.Attention, feed_forward.SwiGLU, transformer.Block, transformer.Backbone)
+    parts = (
+        attention.Attention,
+        feed_forward.SwiGLU,
+        transformer.Block,
+        transformer.TransformerBackbone,
+    )
     for cls in (*parts, norm.RMSNorm, norm.LayerNorm, positions.Rotary):
         monkeypatch.setattr(cls, "forward", jaxtyped(typechecker=beartype)(cls.forward))
     assert LanguageModel(tiny, VOCAB)(torch.zeros(3, 7, dtype=torch.int64)).shape == (3, 7, VOCAB)

@@ -8,6 +8,7 @@ import torch
 from llm.errors import TrainingError
 from llm.model.transformer import LanguageModel
 from llm.train.next_token import next_token_loss
+from tests.shapes import LSTM
 from tests.train.toy import SHAPE, VOCAB, Patterns, config, run
 
 
@@ -32,7 +33,7 @@ def test_the_loss_falls(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-@pytest.mark.parametrize("parts", [{}, {"dropout": 0.3}], ids=["plain", "dropout"])
+@pytest.mark.parametrize("parts", [{}, {"dropout": 0.3}, LSTM], ids=["plain", "dropout", "lstm"])
 def test_resumed_equals_uninterrupted_to_the_bit(tmp_path: Path, optimizer, parts) -> None:
     settings = config(optim={"optimizer": optimizer})
     whole, undisturbed = run(tmp_path / "a", Patterns(12, 2, 4), settings, **parts)

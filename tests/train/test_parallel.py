@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from tests.conftest import ROOT
+from tests.shapes import LSTM
 from tests.train.ranked import Case, Trained, run
 
 QWEN = {"qk_norm": True, "tie_embeddings": False}
@@ -38,6 +39,11 @@ ON_2 = {
     "tensor, reward model": Case(TENSOR, loss="reward"),
     "fsdp, dpo": Case(FSDP, loss="dpo"),
     "tensor, dpo": Case(TENSOR, loss="dpo"),
+    "ddp, lstm": Case(parts=LSTM | DROPOUT),
+    "fsdp, lstm": Case(FSDP | {"recompute": "selective"}, parts=LSTM),
+    "fsdp, lstm with muon": Case(FSDP, optim=MUON, parts=LSTM),
+    "fsdp, lstm's reward model": Case(FSDP, loss="reward", parts=LSTM),
+    "fsdp, lstm's dpo": Case(FSDP, loss="dpo", parts=LSTM),
     "fsdp, computed again": Case(FSDP | {"recompute": "selective"}, parts=DROPOUT),
 }
 ON_4 = {

@@ -3,13 +3,13 @@ import torch
 
 from llm.errors import ConfigError
 from llm.model.transformer import LanguageModel, initialise
-from llm.train.precision import computing, use_float8
-from tests.shapes import GPT2, QWEN3, shape
+from llm.train.precision import computing, prepare
+from tests.shapes import GPT2, LSTM, QWEN3, shape
 
 VOCAB = 100
 
 
-@pytest.mark.parametrize("parts", [{}, GPT2, QWEN3])
+@pytest.mark.parametrize("parts", [{}, GPT2, QWEN3, LSTM])
 def test_bf16_computes_what_fp32_does_and_reaches_fp32_weights(parts: dict) -> None:
     model = LanguageModel(shape(**parts), VOCAB)
     initialise(model, 1)
@@ -27,4 +27,10 @@ def test_bf16_computes_what_fp32_does_and_reaches_fp32_weights(parts: dict) -> N
 def test_float8_without_a_hopper_says_what_it_needs() -> None:
     model = LanguageModel(shape(), VOCAB)
     with pytest.raises(ConfigError, match=r"precision=float8 needs .* use precision=bf16"):
-        use_float8(model, torch.device("cpu"))
+        prepare(model, "float8", torch.device("cpu"))
+
+
+def test_fp16_of_an_lstm_on_a_cpu_is_refused() -> None:
+    model = LanguageModel(shape(**LSTM), VOCAB)
+    with pytest.raises(ConfigError, match="there is no LSTM of it on a CPU; use bf16 or fp32"):
+        prepare(model, "fp16", torch.device("cpu"))

@@ -10,6 +10,7 @@ from llm.config.params import load_params
 from llm.config.paths import Paths
 from llm.corpus.documents import EXTRACTED, Row, read_documents, read_shard, write_shards
 from llm.corpus.minhash import probability
+from llm.files import fingerprint
 from llm.stages.dedup import run
 from tests.conftest import ROOT
 from tests.stages.corpus_inputs import assert_same_outs, context, function_row, prose, put, text_row

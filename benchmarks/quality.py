@@ -22,7 +22,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -38,6 +38,7 @@ from llm.process import Context
 from llm.stages import pretrain
 from llm.tokenizer.load import Tokenizer
 
+Result = TypeVar("Result")
 BLOCK = 256
 OURS = {
     "model.block_size": BLOCK,
@@ -81,7 +82,7 @@ class Run(NamedTuple):
 
 def train_ours(overrides: Mapping[str, Any], tokens: int) -> Run:
     """Stage `pretrain` with other values of params.yaml."""
-    values = OURS | UNWATCHED | overrides | {"pretrain.max_tokens": tokens}
+    values = {**OURS, **UNWATCHED, **overrides, "pretrain.max_tokens": tokens}
     text = apply_overrides(PARAMS.read_text(), values)
     params = validate(Params, parse_yaml(text, str(PARAMS)), "")
     with tempfile.TemporaryDirectory() as scratch:
@@ -149,10 +150,10 @@ def nanogpt_bits_per_byte(model: Any, paths: Paths, tokenizer: Tokenizer) -> flo
     return nats / units * size["tokens"] / size["bytes"] / math.log(2)
 
 
-def alone(train: Callable[[int], Run], tokens: int) -> Run:
-    """A run in a process of its own."""
+def alone(run: Callable[[int], Result], size: int) -> Result:
+    """A run of so many tokens or steps, in a process of its own."""
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
-        return process.submit(train, tokens).result()
+        return process.submit(run, size).result()
 
 
 def race(train: Callable[[int], Run], minutes: float) -> Run:

@@ -45,18 +45,21 @@ class BatchedMuon(torch.optim.Muon):
         gradients: list[Tensor] = []
         momenta: list[Tensor] = []
         self._init_group({"params": parameters}, [], gradients, momenta)
-        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
-        updates = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov's
+        for momentum, gradient in zip(momenta, gradients, strict=True):
+            momentum.lerp_(gradient, 1 - group["momentum"])
+        directions = [  # Nesterov's
+            gradient.lerp(momentum, group["momentum"]).bfloat16()
+            for momentum, gradient in zip(momenta, gradients, strict=True)
+        ]
+        updates = orthogonalised(
+            torch.stack(directions), group["ns_coefficients"], group["ns_steps"]
+        )
         rows, columns = parameters[0].shape
         lr = group["lr"]
-        torch._foreach_mul_(parameters, 1 - lr * group["weight_decay"])
-        orthogonal = orthogonalised(
-            torch.stack(updates), group["ns_coefficients"], group["ns_steps"]
-        )
         # A tall matrix has the larger step: its columns are as long as those of a square one.
-        torch._foreach_add_(
-            parameters, orthogonal.unbind(), alpha=-lr * max(1, rows / columns) ** 0.5
-        )
+        scale = max(1, rows / columns) ** 0.5
+        for parameter, update in zip(parameters, updates, strict=True):
+            parameter.mul_(1 - lr * group["weight_decay"]).add_(update, alpha=-lr * scale)
 
 
 def orthogonalised(

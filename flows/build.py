@@ -33,6 +33,7 @@ from flows.worktree import Worktree, git, worktree
 from llm.config.params import load_params
 from llm.config.stages import GROUPS
 from llm.errors import ConfigError, LLMError
+from llm.plan.fit import refuse_unfit
 from llm.process import SHARED_WORK
 from llm.tracking.lineage import git_tags, out_md5s, read_lock
 from llm.tracking.results import record_results
@@ -64,6 +65,7 @@ def build(request: Request, start: str = "HEAD") -> None:
                     restored = _restore(root, tree, graph, request, workplace)
                     left = [stage for stage in graph.needs if stage not in restored]
                     check_inputs(root, tree.folder, params, left)
+                    refuse_unfit(params, left)
                 run = Run(
                     flow_run_id=run_id,
                     workplace=workplace,

@@ -86,7 +86,7 @@ def main(name: str, run: Callable[..., dict[str, Any]], **sections: type[Section
     tie_to_parent()
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        _validate_everything()
+        _validate_everything(name)
         configs = {key: load_section(cls, key, PARAMS) for key, cls in sections.items()}
         paths = load_section(Paths, "paths", PARAMS)
         _relaunch_under_torchrun(name, paths, configs)
@@ -250,15 +250,20 @@ def _usage(wall_s: float) -> dict[str, float]:
     }
 
 
-def _validate_everything() -> None:
-    """Refuse a params.yaml with any error in any section, before any stage does any work.
+def _validate_everything(name: str) -> None:
+    """Refuse a params.yaml with any error in any section, or with a model that this machine cannot
+    hold, before any stage does any work.
 
-    Imported here because validation can only refuse, never change a result: the whole
+    Imported here because this can only refuse, never change a result: the whole
     file's types are not a dependency of each stage.
     """
     from llm.config.params import load_params
+    from llm.plan.fit import TRAINING, refuse_unfit
 
-    load_params(PARAMS)
+    params = load_params(PARAMS)
+    if "LOCAL_RANK" not in os.environ:  # torchrun's first process has asked
+        trains = name in TRAINING
+        refuse_unfit(params, [name] if trains else TRAINING, here=trains)
 
 
 def _relaunch_under_torchrun(name: str, paths: Paths, configs: Mapping[str, Section]) -> None:

@@ -13,8 +13,11 @@ from tests.conftest import ROOT
 
 GRAPH = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 PACKAGES = ("llm", "evals", "flows")
-# Whole-file validation refuses and never changes a result, so it is no stage's dependency.
-NOT_DEPS = {("llm/process.py", "llm/config/params.py")}
+# Validation of the whole file and of what fits refuses and never changes a result: no stage depends on it.
+NOT_DEPS = {
+    ("llm/process.py", "llm/config/params.py"),
+    ("llm/process.py", "llm/plan/fit.py"),
+}
 BY_NAME = {
     "evals/harness.py": ["evals/items.py"],  # the tasks' YAML files name its functions
     "llm/registry/entry.py": ["llm/serve/pyfunc_model.py"],  # given to MLflow as a path

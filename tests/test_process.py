@@ -82,6 +82,7 @@ def test_a_stage_writes_metrics_and_timings_and_forgets_its_work(project: Path) 
         ),
         ("  beta: 0.1", "  beta: none", "dpo.beta='none'"),  # another stage's section
         ("n_head: 4", "n_head: 7", "must be a multiple of n_head=7"),
+        ("n_layer: 4", "n_layer: 4_000_000", "micro_batch_size=8 need"),  # more than any memory
     ],
 )
 def test_wrong_params_are_refused_before_any_work(

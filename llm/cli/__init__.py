@@ -9,6 +9,7 @@ from llm.cli.corpus import corpus
 from llm.cli.gc import gc
 from llm.cli.lineage import lineage
 from llm.cli.params import check, depth, preset
+from llm.cli.plan import plan
 from llm.cli.registry import promote, rollback, versions
 from llm.cli.reproduce import reproduce
 from llm.cli.text import chat, generate
@@ -26,6 +27,7 @@ for command in (
     preset,
     depth,
     check,
+    plan,
     promote,
     rollback,
     versions,

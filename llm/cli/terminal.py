@@ -7,9 +7,10 @@ from rich.console import Console
 PLAIN_WIDTH = 200  # columns; a pipe has none of its own
 
 
-def terminal() -> Console:
+def terminal(*, stderr: bool = False) -> Console:
     """A console that cuts nothing off when its output goes into a file."""
-    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
+    width = None if (sys.stderr if stderr else sys.stdout).isatty() else PLAIN_WIDTH
+    return Console(width=width, highlight=False, stderr=stderr)
 
 
 def short(number: float) -> str:

@@ -92,6 +92,14 @@ class ModelConfig(Section):
         """All query heads side by side."""
         return self.n_head * self.head_width
 
+    def mean_keys(self, n_tokens: int) -> float:
+        """Tokens that a token of a block sees, on average, itself included."""
+        window = n_tokens if self.attention == "full" else min(self.window, n_tokens)
+        pairs = window * n_tokens - window * (window - 1) // 2  # within the window
+        if self.attention == "strided":
+            pairs += sum(n_tokens - back for back in range(window, n_tokens, window))
+        return pairs / n_tokens
+
     @model_validator(mode="after")
     def _check_parts(self) -> Self:
         if broken := list(self._broken_rules()):

@@ -31,6 +31,20 @@ def block_flops_per_token(config: ModelConfig) -> int:
     )
 
 
+def flops_per_token(config: ModelConfig, vocab_size: int) -> int:
+    """Training FLOPs per token of a full block, as `llm.model.flops` counts them on the network."""
+    dense = 6 * (config.n_layer * _matrices(config) + vocab_size * config.n_embd)
+    if config.kind == "lstm":
+        return dense
+    keys = 2 * config.mean_keys(config.block_size) - 1
+    return dense + round(12 * config.n_layer * config.attention_width * keys)
+
+
+def backbone_flops_per_token(config: ModelConfig) -> int:
+    """The blocks' matrices alone, as `llm.model.flops` counts alignment."""
+    return 6 * config.n_layer * _matrices(config)
+
+
 def _matrices(config: ModelConfig) -> int:
     """Weights of a block's matrices."""
     width = config.n_embd

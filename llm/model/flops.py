@@ -3,7 +3,6 @@
 from torch import nn
 
 from llm.model.backbone import Backbone
-from llm.model.mask import mean_keys
 from llm.model.transformer import LanguageModel
 
 
@@ -23,7 +22,7 @@ def flops_per_token(model: LanguageModel, block_size: int) -> int:
     dense = backbone_flops_per_token(model.backbone) + 6 * model.head.weight.numel()
     if config.kind == "lstm":
         return dense
-    keys = 2 * mean_keys(config, block_size) - 1
+    keys = 2 * config.mean_keys(block_size) - 1
     return dense + round(12 * config.n_layer * config.attention_width * keys)
 
 

@@ -43,14 +43,3 @@ def document_mask(positions: Int[Tensor, "b t"]) -> Bool[Tensor, "b 1 t t"]:
     document = (positions == 0).cumsum(1)  # (B, T)
     same = document[:, :, None] == document[:, None, :]  # (B, T, T)
     return same.tril()[:, None]
-
-
-def mean_keys(config: ModelConfig, n_tokens: int) -> float:
-    """Tokens that a token of a block sees, on average, itself included."""
-    window = min(config.window, n_tokens)
-    if config.attention == "full":
-        window = n_tokens
-    pairs = window * n_tokens - window * (window - 1) // 2  # within the window
-    if config.attention == "strided":
-        pairs += sum(n_tokens - back for back in range(window, n_tokens, window))
-    return pairs / n_tokens

@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
+from llm.config import sizes
 from llm.config.base import read_yaml, value_at
 from llm.config.depth import batch_tokens, derived, disagreements, peak_lr, shape
 from llm.config.params import checked, load_params
 from llm.config.presets import apply_overrides, apply_preset, apply_values, dotted
 from llm.config.sizes import block_flops_per_token, block_parameter_count, parameter_count
 from llm.errors import ConfigError
-from llm.model.flops import backbone_flops_per_token
+from llm.model.flops import backbone_flops_per_token, flops_per_token
 from llm.model.flops import parameter_count as parameters_of
 from llm.model.transformer import LanguageModel
 from tests.conftest import ROOT
@@ -29,6 +30,7 @@ PRESETS = ROOT / "presets"
 load = YAML(typ="safe").load
 VALUES = load(TEXT)
 NETWORKS = [{}, GPT2, LSTM, QWEN3, LSTM | {"norm": "layernorm", "bias": True}]
+NETWORKS += [{"attention": "strided", "window": 8}, {"attention": "sliding_window", "window": 8}]
 NETWORKS += [{"bias": True}, {"positions": "learned"}, {"feed_forward": "relu2", "n_kv_head": 4}]
 
 
@@ -43,6 +45,8 @@ def test_sizes_are_those_of_the_network(parts: dict[str, Any], tied: bool) -> No
     attention = 0 if config.kind == "lstm" else 12 * 2 * config.attention_width * 64
     flops = block_flops_per_token(config)
     assert flops == backbone_flops_per_token(model.backbone) + attention
+    assert sizes.backbone_flops_per_token(config) == backbone_flops_per_token(model.backbone)
+    assert sizes.flops_per_token(config, 100) == flops_per_token(model, config.block_size)
 
 
 @pytest.mark.parametrize(

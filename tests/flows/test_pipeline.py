@@ -177,6 +177,13 @@ def test_what_cannot_be_is_refused_before_any_work(
     assert not list((folder / ".llm" / "worktrees").glob(f"{refused.name}-*"))
     assert git(folder, "branch", "--list", f"run/{refused.name}*") == ""
 
+    refused = finished(client, start(client, {"overrides": {"model.n_layer": 4_000_000}}))
+    assert refused.state_name == "Failed"
+    assert refused.state is not None
+    assert "pretrain.micro_batch_size=8 need" in str(refused.state.message)
+    assert "this is gather" not in text_of(client, refused)
+    assert git(folder, "branch", "--list", f"run/{refused.name}*") == ""
+
 
 def test_refresh_rebuilds_only_when_the_corpus_has_changed(
     served: tuple[Path, SyncPrefectClient],

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm.config.model import ModelConfig
-from llm.model.mask import attention_mask, document_mask, mean_keys, seen
+from llm.model.mask import attention_mask, document_mask, seen
 from llm.model.transformer import LanguageModel, initialise
 from tests.shapes import shape
 
@@ -47,7 +47,7 @@ def test_the_strided_pattern_is_this_matrix() -> None:
 def test_mean_keys_counts_the_mask(attention: str, window: int, n_tokens: int) -> None:
     config = pattern(attention, window)
     mask = seen(config, n_tokens, n_tokens, CPU)
-    assert mask.sum().item() == pytest.approx(mean_keys(config, n_tokens) * n_tokens)
+    assert mask.sum().item() == pytest.approx(config.mean_keys(n_tokens) * n_tokens)
     assert mask.diagonal().all()
     assert not mask.triu(1).any()
     assert torch.equal(seen(config, 1, n_tokens, CPU), mask[-1:])

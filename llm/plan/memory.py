@@ -1,0 +1,176 @@
+"""How much memory a training step needs in one process, counted part by part.
+
+What forward keeps for backward is the sum of what each operation of a block keeps; tests hold it
+to what torch keeps. What compiling saves is not taken off.
+
+Letters: C n_embd, A attention_width, K width of all keys, I n_inner, H n_head, T block_size,
+V vocab_size.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from llm.config.align import DpoConfig, RewardConfig
+from llm.config.model import ModelConfig
+from llm.config.sizes import block_parameter_count, parameter_count
+from llm.config.train import LaunchConfig, TrainConfig
+
+FP32_BYTES = 4
+ROW_BYTES = {"cpu": 16_000_000, "cuda": 1_000_000_000}  # as llm.model.cross_entropy
+LEAST_ROWS = 256
+LOGITS_ALIVE = (
+    4  # copies of some rows of logits: themselves, probabilities, gradient, one on its way
+)
+ANSWER_FRAC = 0.2  # of a pair's tokens, whose logits exist whole in dpo; as measured
+LSTM_NUMBERS = 15  # that a cell keeps for a token, each C wide
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one process by what they are for."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int  # what forward keeps for backward, and what backward passes on
+    loss: int  # logits, and the gradients of the output projection
+    exchange: int  # DDP's buckets of gradients; FSDP's whole weights of the blocks at work
+    snapshot: int  # the copy in the machine's memory that a checkpoint is written from
+    accumulates: bool  # gradients of earlier micro-batches are there in forward
+
+    def parts(self) -> Mapping[str, int]:
+        """Bytes by name, in the order of a table."""
+        return {name: size for name, size in asdict(self).items() if name != "accumulates"}
+
+    @property
+    def states(self) -> int:
+        """What is needed whatever the micro-batch is: at the end of backward, all gradients."""
+        return self.weights + self.gradients + self.optimizer + self.exchange
+
+    @property
+    def fullest(self) -> int:
+        """At the fullest moment of a step, without the snapshot: when backward begins, or at its end."""
+        begins = self.activations + self.loss + (self.gradients if self.accumulates else 0)
+        rest = self.weights + self.optimizer + self.exchange
+        return rest + max(begins, self.gradients)
+
+
+def step_memory(
+    model: ModelConfig,
+    vocab_size: int,
+    config: TrainConfig,
+    launch: LaunchConfig,
+    *,
+    length: int,
+    micros: int,
+    device: str,
+) -> Memory:
+    """Of a step of `micros` micro-batches on a device of type cpu or cuda, rows of `length` tokens."""
+    number = FP32_BYTES if config.precision == "fp32" else 2
+    groups = launch.group_ranks if launch.parallel == "tensor" else 1
+    shards = _shards(launch)
+    weights = FP32_BYTES * parameter_count(model, vocab_size)
+    blocks = FP32_BYTES * block_parameter_count(model)
+    means = 2 * weights - (blocks if config.optim.optimizer == "muon" else 0)
+    rows = config.micro_batch_size * (2 if isinstance(config, RewardConfig | DpoConfig) else 1)
+    tokens = rows * length
+    kept = _block_bytes(model, length, number, device) * tokens / groups
+    inner = _inner(model) * number * tokens / groups
+    if launch.recompute == "none":
+        kept = model.n_layer * (kept + _copied(model, number) / groups) + inner
+    elif launch.recompute == "selective":
+        kept += inner + model.n_layer * _products(model) * number * tokens
+    else:  # inputs; and of the block at work all, with as many gradients
+        kept += kept + model.n_layer * model.n_embd * number * tokens
+    return Memory(
+        weights=weights // (shards * groups),
+        gradients=weights // (shards * groups),
+        optimizer=means // (shards * groups),
+        activations=int(kept),
+        loss=_loss_bytes(model, vocab_size, config, tokens, number, device),
+        exchange=_exchange(weights, blocks, model.n_layer, launch, shards) // groups,
+        snapshot=(weights + means) // (shards * groups),
+        accumulates=micros > 1,
+    )
+
+
+def _block_bytes(model: ModelConfig, length: int, number: int, device: str) -> float:
+    """What a block keeps for a token."""
+    width = model.n_embd
+    if model.kind == "lstm":
+        return LSTM_NUMBERS * width * FP32_BYTES
+    on_cpu = device == "cpu"
+    in_parts = on_cpu and number == FP32_BYTES  # RMSNorm, which then keeps x / rms(x) besides
+    queries, keys = model.attention_width, model.n_kv_head * model.head_width
+    numbers = (6 if in_parts and model.norm == "rmsnorm" else 4) * width  # two norms, in and out
+    numbers += queries + 2 * keys  # as they come from one product
+    numbers += (queries + keys) if model.positions == "rope" else 0
+    numbers += (queries + keys) * (2 if in_parts else 1) if model.qk_norm else 0
+    numbers += queries  # what attention makes of them
+    numbers += _inner(model)
+    scores = model.n_head * length
+    size = number * numbers
+    if (
+        model.attention_softcap
+    ):  # without a fused kernel: capped, softmax in fp32, and both in 4 or 2
+        size += 8 * scores
+    elif model.dropout and on_cpu:
+        size += 12 * scores
+    if model.dropout:
+        size += 2 * width * (number if on_cpu else 1)
+    return size
+
+
+def _inner(model: ModelConfig) -> int:
+    """Numbers that the feed-forward keeps for a token."""
+    if model.kind == "lstm":
+        return 0
+    return model.n_inner * {"swiglu": 4, "gelu": 2, "relu2": 2, "relu": 1}[model.feed_forward]
+
+
+def _products(model: ModelConfig) -> int:
+    """Numbers for a token that matrix products and attention of a block make, and the block's input."""
+    queries, keys = model.attention_width, model.n_kv_head * model.head_width
+    hidden = model.n_inner * (2 if model.feed_forward == "swiglu" else 1)
+    return 3 * model.n_embd + 2 * queries + 2 * keys + hidden
+
+
+def _copied(model: ModelConfig, number: int) -> float:
+    """Bytes of a block's weights that are kept beside them: cast, or in fp32 laid side by side."""
+    parameters = block_parameter_count(model) / model.n_layer
+    if number < FP32_BYTES:
+        return number * parameters
+    joined = model.attention_width + 2 * model.n_kv_head * model.head_width
+    joined += 2 * model.n_inner if model.feed_forward == "swiglu" else 0
+    return 0 if model.kind == "lstm" else FP32_BYTES * model.n_embd * joined
+
+
+def _loss_bytes(
+    model: ModelConfig, vocab_size: int, config: TrainConfig, tokens: int, number: int, device: str
+) -> int:
+    width = model.n_embd
+    hidden = 4 * width * number * tokens  # the last norm's two, their gradients
+    if isinstance(config, RewardConfig):
+        return hidden
+    if isinstance(config, DpoConfig):  # whole: logits, in fp32, their log-softmax, and gradients
+        return hidden + int(ANSWER_FRAC * tokens) * vocab_size * (2 * number + 4 * FP32_BYTES)
+    rows = min(tokens, max(LEAST_ROWS, ROW_BYTES[device] // (FP32_BYTES * vocab_size)))
+    return hidden + 2 * FP32_BYTES * vocab_size * width + LOGITS_ALIVE * number * rows * vocab_size
+
+
+def _shards(launch: LaunchConfig) -> int:
+    """Among how many processes each weight is shared out, besides a tensor group's share."""
+    if launch.parallel == "tensor":
+        return launch.processes // launch.group_ranks
+    return {"ddp": 1, "fsdp": launch.processes, "hybrid": launch.group_ranks}[launch.parallel]
+
+
+def _exchange(weights: int, blocks: int, n_layer: int, launch: LaunchConfig, shards: int) -> int:
+    """DDP has all gradients once more, in buckets.
+
+    FSDP2 has the weights outside the blocks whole with their gradients, and of the blocks
+    the one at work, with its gradients, and the next.
+    """
+    if launch.parallel == "ddp":
+        return weights if launch.processes > 1 else 0
+    return 0 if shards == 1 else 2 * (weights - blocks) + 3 * blocks // n_layer

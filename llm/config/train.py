@@ -63,7 +63,8 @@ class OptimConfig(Section):
     """Optimizer with decoupled decay, schedule after a linear warm-up, gradient clipping."""
 
     optimizer: Literal["adamw", "muon"]
-    """muon: Muon for the matrices of the blocks, AdamW for the rest."""
+    """muon: Muon for the matrices of the blocks, AdamW for the rest. The four gates of an LSTM are one
+    matrix to it, which serves as well as one each (benchmarks/RESULTS.md)."""
     lr: PositiveFloat
     """Peak learning rate of AdamW."""
     muon_lr: PositiveFloat

@@ -83,6 +83,7 @@ stages:
 """
 
 
+@pytest.hookimpl(tryfirst=True)  # the workers read the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The tests of a file stay together, as those of one group do, when workers share them out."""
     for item in items:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from urllib.parse import quote
 
+import pytest
 from mlflow import MlflowClient
 from playwright.sync_api import Page, expect
 from prefect.client.orchestration import SyncPrefectClient

@@ -107,6 +107,8 @@ def main(name: str, run: Callable[..., dict[str, Any]], **sections: type[Section
             error,
         )
         sys.exit(1)
+    finally:  # Python's own end would tell of an exit in its middle
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def work_folder(name: str, paths: Paths, configs: Mapping[str, Section]) -> Path:

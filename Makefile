@@ -39,7 +39,7 @@ test-code:
 
 test-flows: # beside it, for they mostly wait; servers are in processes that no other test has touched
 	@mkdir -p .llm
-	@{ pyright && pytest tests/flows --numprocesses 2 --dist loadgroup; } >.llm/test-flows.log 2>&1; \
+	@{ pyright && pytest tests/flows --numprocesses 2 --dist loadfile; } >.llm/test-flows.log 2>&1; \
 	code=$$?; cat .llm/test-flows.log; exit $$code
 
 up: .venv/.run ## start Prefect, MLflow, the deployments and the champion's model server; Ctrl-C stops them

@@ -83,14 +83,6 @@ stages:
 """
 
 
-@pytest.hookimpl(tryfirst=True)  # the workers read the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of a file stay together, as those of one group do, when workers share them out."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-
-
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project, committed."""
@@ -136,10 +128,7 @@ def page() -> Iterator[Page]:
 def served(
     template: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Path, SyncPrefectClient]]:
-    """The project with its servers running, and a client; at the end nothing is left.
-
-    For files of one worker: `pytestmark = pytest.mark.xdist_group("served")`.
-    """
+    """The project with its servers running, and a client; at the end nothing is left."""
     folder = tmp_path_factory.mktemp("served") / "project"
     git(template, "clone", "--quiet", str(template), str(folder))
     with (

@@ -12,8 +12,6 @@ from prefect.client.orchestration import SyncPrefectClient
 
 from tests.flows.client import finished, start, text_of
 
-pytestmark = pytest.mark.xdist_group("served")
-
 BYTES = 20_000_000
 
 

@@ -26,8 +26,6 @@ from tests.flows.client import (
 )
 from tests.flows.waiting import wait_for
 
-pytestmark = pytest.mark.xdist_group("served")
-
 
 def test_a_run_finishes_beside_the_checkout_with_every_log_and_record(
     served: tuple[Path, SyncPrefectClient],

@@ -25,8 +25,6 @@ from tests.flows.conftest import git
 from tests.flows.waiting import wait_for
 from tests.stages.test_pretrain import make_shards
 
-pytestmark = pytest.mark.xdist_group("served")
-
 LIMIT_S = 10.0
 STEPS = 300
 

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from urllib.parse import quote
 
-import pytest
 from mlflow import MlflowClient
 from playwright.sync_api import Page, expect
 from prefect.client.orchestration import SyncPrefectClient
@@ -13,8 +12,6 @@ from flows.worktree import git
 from tests.flows.browser import field
 from tests.flows.client import finished, start
 from tests.flows.waiting import wait_for
-
-pytestmark = pytest.mark.xdist_group("served")
 
 
 def test_the_form_refuses_a_bad_value_and_starts_a_run_with_a_good_one(

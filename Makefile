@@ -35,11 +35,11 @@ test: .venv/.dev ## run everything that CI runs: lint, types, layers, tests, the
 
 test-code:
 	@pytest --numprocesses auto --dist loadfile --ignore tests/flows --ignore tests/test_chain.py
-	@pytest tests/test_chain.py
 
 test-flows: # beside it, for they mostly wait; servers are in processes that no other test has touched
 	@mkdir -p .llm
-	@{ pyright && pytest tests/flows --numprocesses 2 --dist loadfile; } >.llm/test-flows.log 2>&1; \
+	@(code=0; for part in pyright 'pytest tests/flows --numprocesses 2 --dist loadfile' \
+	'pytest tests/test_chain.py'; do $$part || code=1; done; exit $$code) >.llm/test-flows.log 2>&1; \
 	code=$$?; cat .llm/test-flows.log; exit $$code
 
 up: .venv/.run ## start Prefect, MLflow, the deployments and the champion's model server; Ctrl-C stops them

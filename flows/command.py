@@ -22,7 +22,7 @@ from llm.tracking.process_id import ProcessId
 
 # From SIGTERM to SIGKILL, so that 10 s after a cancellation, which takes a few to arrive, nothing is
 # left. Training saves in it, or loses the steps since its last checkpoint: no file is half-written.
-GRACE_S = 6.0
+GRACE_S = 5.0
 TAIL_LINES = 20
 
 _live: set[int] = set()

@@ -175,7 +175,9 @@ def test_what_cannot_be_is_refused_before_any_work(
     assert not list((folder / ".llm" / "worktrees").glob(f"{refused.name}-*"))
     assert git(folder, "branch", "--list", f"run/{refused.name}*") == ""
 
-    refused = finished(client, start(client, {"overrides": {"model.n_layer": 4_000_000}}))
+    refused = finished(
+        client, start(client, {"overrides": {"model.n_layer": 4_000_000, "pretrain.seed": 88}})
+    )
     assert refused.state_name == "Failed"
     assert refused.state is not None
     assert "pretrain.micro_batch_size=8 need" in str(refused.state.message)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from llm.config.align import DpoConfig
 from llm.config.params import Params
 from llm.config.sizes import block_parameter_count, parameter_count
 from llm.plan.fit import device_of, expected_bytes, memory_of, refusals
@@ -104,6 +105,8 @@ def _stage(params: Params, stage: str, machine: Machine, speed: Speed | None) ->
     time_s = None
     if speed is not None:
         evaluations = each.steps // config.eval_interval * config.eval_batches
+        if isinstance(config, DpoConfig):  # the reference's look at every pair
+            evaluations += each.steps // config.epochs * each.micros
         time_s = START_S + each.steps * speed.step_s + evaluations * speed.eval_s
     return StagePlan(device, each, memory, expected_bytes(params, memory, device), time_s)
 

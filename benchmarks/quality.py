@@ -142,7 +142,8 @@ def nanogpt_bits_per_byte(model: Any, paths: Paths, tokenizer: Tokenizer) -> flo
     blocks = ValidationBlocks(Blocks(TokenShards(folder / "val", tokenizer.hash), BLOCK), 16)
     model.eval()
     nats, units = 0.0, 0
-    for batch in blocks:
+    for number in range(len(blocks)):
+        batch = blocks[number]
         with torch.autocast("cpu", torch.bfloat16):
             _, loss = model(batch.inputs["ids"], batch.inputs["targets"])
         nats, units = nats + loss.item() * batch.units, units + batch.units

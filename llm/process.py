@@ -259,8 +259,8 @@ def _validate_everything(name: str) -> None:
     Imported here because this can only refuse, never change a result: the whole
     file's types are not a dependency of each stage.
     """
-    from llm.config.params import load_params
-    from llm.plan.fit import TRAINING, refuse_unfit
+    from llm.config.params import TRAINING, load_params
+    from llm.plan.fit import refuse_unfit
 
     params = load_params(PARAMS)
     if "LOCAL_RANK" not in os.environ:  # torchrun's first process has asked

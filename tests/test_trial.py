@@ -3,7 +3,7 @@
 import pytest
 
 from llm import trial
-from llm.plan.work import TRAINING
+from llm.config.params import TRAINING
 from llm.trial import try_stage
 from tests.plan.params import params
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from llm.cli.terminal import short, terminal
 from llm.config.base import parse_yaml
-from llm.config.params import PARAMS, Params, checked
+from llm.config.params import PARAMS, TRAINING, Params, checked
 from llm.config.presets import apply_preset
 from llm.files import read_text
 
@@ -53,7 +53,6 @@ def _speeds(params: Params, gpu: str, *, timed: bool) -> Mapping[str, "Speed"]:
     from llm.plan.fit import refusals
     from llm.plan.machine import this_machine
     from llm.plan.speed import assumed_speed, known_gpu
-    from llm.plan.work import TRAINING
 
     if gpu:
         return {stage: assumed_speed(known_gpu(gpu), params, stage) for stage in TRAINING}

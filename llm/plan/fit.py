@@ -8,13 +8,13 @@ import math
 from collections.abc import Collection, Iterator
 
 from llm.config.align import SftConfig
-from llm.config.params import Params
+from llm.config.params import TRAINING, Params
 from llm.config.sizes import parameter_count
 from llm.config.train import PretrainConfig
 from llm.errors import ConfigError
 from llm.plan.machine import Machine, gib, this_machine
 from llm.plan.memory import Memory, step_memory
-from llm.plan.work import TRAINING, work
+from llm.plan.work import work
 
 # A process that trains has Python, torch and its libraries; and more than its tensors, because
 # an allocator wastes some: as measured on a CPU.

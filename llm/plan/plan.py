@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llm.config.align import DpoConfig
-from llm.config.params import Params
+from llm.config.params import TRAINING, Params
 from llm.config.sizes import block_parameter_count, parameter_count
 from llm.plan.fit import device_of, expected_bytes, memory_of, refusals
 from llm.plan.machine import Machine, gib
 from llm.plan.memory import FP32_BYTES, Memory
 from llm.plan.rest import rest_seconds
 from llm.plan.speed import Speed
-from llm.plan.work import TRAINING, Work, work
+from llm.plan.work import Work, work
 
 SMALL_VOCABULARY = 2**16  # ids of two bytes
 STORED_FRAC = 2.4  # what the corpus stages keep of text, compressed, as measured

@@ -7,7 +7,6 @@ from llm.config.params import Params
 from llm.config.sizes import backbone_flops_per_token, flops_per_token
 from llm.config.train import PretrainConfig
 
-TRAINING: tuple[str, ...] = ("pretrain", "sft", "reward", "dpo")
 # Derived conversations as measured: a question of half of max_prompt_characters and an answer of
 # some 40, three characters a token; the longest of all has 0.65 tokens per character of the limit.
 ANSWER_CHARACTERS, CHARACTERS_PER_TOKEN, LONGEST = 40, 3, 0.65

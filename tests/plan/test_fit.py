@@ -4,12 +4,12 @@ import time
 
 import pytest
 
+from llm.config.params import TRAINING
 from llm.config.presets import preset_names
 from llm.errors import ConfigError
 from llm.plan import fit
 from llm.plan.fit import device_of, expected_bytes, memory_of, refusals, refuse_unfit
 from llm.plan.machine import GIB, Machine
-from llm.plan.work import TRAINING
 from tests.conftest import ROOT
 from tests.plan.params import SEVEN_B, params
 

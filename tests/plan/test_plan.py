@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from llm.config.params import TRAINING
 from llm.errors import ConfigError
 from llm.plan.machine import GIB, Machine
 from llm.plan.plan import START_S, make_plan
 from llm.plan.speed import Speed, assumed_speed, known_gpu, machine_with
-from llm.plan.work import TRAINING, work
+from llm.plan.work import work
 from tests.plan.params import SEVEN_B, params
 
 SERVER = Machine(24 * GIB, ())

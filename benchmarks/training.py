@@ -1,6 +1,6 @@
 """Training throughput and peak memory of ours beside named peers, in one run, as ratios.
 
-    pip install -c requirements.lock -e '.[bench]'
+    pip install -c requirements.lock -e '.[bench]' && pip install --no-deps litgpt==0.5.13
     python -m benchmarks.training --nanogpt ../nanoGPT --nanochat ../nanochat
 
 One small GPT-2 (6 layers of 6 heads, width 384, block 256, vocabulary 8192) on batches of 16

@@ -7,8 +7,8 @@ daft, rensa and datasketch, all with FineWeb's 14 bands of 8 over word 5-grams.
 Each engine reads the shards of FOLDER/extract from parquet, writes what stays to parquet, and
 runs alone in a process of its own, after its imports, with two workers (rensa and datasketch,
 which are libraries of signatures, in one process with the shortest program around them).
-The peers are in the extra `bench`; PYTHON is an environment of their own, so that they change
-nothing here:
+PYTHON is an environment of the peers' own, since daft cannot be installed beside the versions of
+requirements.lock:
 
     python -m venv /tmp/peers
     /tmp/peers/bin/pip install 'datatrove[io,processing]==0.10.*' spacy daft datasketch rensa psutil

@@ -15,7 +15,8 @@ requirements.lock:
 
 `--times 10` repeats the corpus, each copy with other words, to show what ten times the
 documents cost. Peak memory is the largest sum of the resident sets of the process and its
-children that a look every 20 ms saw: pages that processes share count more than once.
+children that another process saw, looking every 50 ms: pages that processes share count more
+than once.
 """
 
 import argparse
@@ -27,9 +28,10 @@ import resource
 import shutil
 import subprocess
 import sys
-import threading
+import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -192,24 +194,14 @@ def rows(folder: Path) -> int:
     return sum(pq.read_metadata(file).num_rows for file in folder.rglob("*.parquet"))
 
 
-class Peak(threading.Thread):
-    """The largest resident memory of this process and its descendants, MiB."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.mib = 0.0
-        self.ended = threading.Event()
-
-    def run(self) -> None:
-        own = psutil.Process()
-        while not self.ended.wait(0.02):
-            total = 0
-            for process in (own, *own.children(recursive=True)):
-                try:
-                    total += process.memory_info().rss
-                except psutil.NoSuchProcess:
-                    continue
-            self.mib = max(self.mib, total / 2**20)
+def resident_mib(pid: int) -> float:
+    """The resident memory of a process and its descendants."""
+    total = 0
+    with suppress(psutil.NoSuchProcess):
+        for process in (own := psutil.Process(pid), *own.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                total += process.memory_info().rss
+    return total / 2**20
 
 
 def measure(name: str, source: Path, out: Path) -> None:
@@ -219,15 +211,11 @@ def measure(name: str, source: Path, out: Path) -> None:
         name, [name, "pyarrow.parquet"]
     ):
         importlib.import_module(module)
-    peak = Peak()
-    peak.start()
     started = time.perf_counter()
     before = cpu_s()
     kept = engine(source, out)
     found = {"wall_s": time.perf_counter() - started, "cpu_s": cpu_s() - before}
-    peak.ended.set()
-    peak.join()
-    print(json.dumps({"kept": kept, "mib": peak.mib, **found}))  # noqa: T201
+    print(json.dumps({"kept": kept, **found}))  # noqa: T201
 
 
 def cpu_s() -> float:
@@ -335,15 +323,21 @@ def run_alone(name: str, source: Path, python: str) -> dict[str, float]:
     out.mkdir()
     command = [sys.executable if name == "ours" else python, "-m", "benchmarks.dedup"]
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    result = subprocess.run(
-        [*command, str(source), "--measure", name, str(out)],
-        env=environment | {"DO_NOT_TRACK": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    command += [str(source), "--measure", name, str(out)]
+    environment["DO_NOT_TRACK"] = "1"
+    mib = 0.0
+    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(command, env=environment, stdout=said, stderr=errors)
+        while process.poll() is None:
+            mib = max(mib, resident_mib(process.pid))
+            time.sleep(0.05)
+        said.seek(0)
+        errors.seek(0)
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, command, None, errors.read())
+        answer = json.loads(said.read().strip().splitlines()[-1])
     shutil.rmtree(out)
-    return json.loads(result.stdout.strip().splitlines()[-1])
+    return answer | {"mib": mib}
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import logging
 import multiprocessing
 import os
 import pickle
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -21,6 +22,8 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from operator import length_hint
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -83,8 +86,28 @@ def open_pool(on: Workers | int) -> Iterator[Pool]:
         return
     context = multiprocessing.get_context("spawn")  # fork is unsafe beside threads
     others = workers - 1
-    with ProcessPoolExecutor(others, mp_context=context, initializer=tie_to_parent) as executor:
+    with (
+        _of_one_thread(),
+        ProcessPoolExecutor(others, mp_context=context, initializer=tie_to_parent) as executor,
+    ):
         yield _Local(executor, workers)
+
+
+@contextmanager
+def _of_one_thread() -> Iterator[None]:
+    """What is started meanwhile computes in one thread, where the environment says nothing else.
+
+    Workers share the cores already, and the threads of numpy's BLAS alone take a tenth of the
+    time in which one starts.
+    """
+    name = "OMP_NUM_THREADS"  # Arrow's threads, too
+    given = os.environ.get(name)
+    os.environ.setdefault(name, "1")
+    try:
+        yield
+    finally:
+        if given is None:
+            os.environ.pop(name, None)
 
 
 class _Serial:
@@ -110,20 +133,15 @@ class _Parallel(ABC):
             for item in items:
                 waiting.append((item, self._submit(function, item)))
                 if len(waiting) >= self.shards_per_worker * self._size():
-                    yield self._next(function, waiting, progress)
+                    yield self._next(waiting, progress)
             while waiting:
-                yield self._next(function, waiting, progress)
+                yield self._next(waiting, progress)
         finally:
             for _, future in waiting:
                 future.cancel()
 
-    def _next(
-        self,
-        function: Callable[[Any], Any],
-        waiting: deque[tuple[Any, Future[Any]]],
-        progress: "_Progress",
-    ) -> Any:
-        self._help(function, waiting)
+    def _next(self, waiting: deque[tuple[Any, Future[Any]]], progress: "_Progress") -> Any:
+        self._help(waiting)
         item, future = waiting.popleft()
         with _named(item):
             result = self._result(item, future)
@@ -131,9 +149,7 @@ class _Parallel(ABC):
         return result
 
     @abstractmethod
-    def _help(
-        self, function: Callable[[Any], Any], waiting: deque[tuple[Any, Future[Any]]]
-    ) -> None:
+    def _help(self, waiting: deque[tuple[Any, Future[Any]]]) -> None:
         """What this process does instead of waiting for the first."""
 
     def _submit(self, function: Callable[[Item], Any], item: Item) -> Future[Any]:
@@ -148,25 +164,99 @@ class _Parallel(ABC):
         """Workers there are."""
 
 
+@dataclass(frozen=True)
+class _Shard:
+    """A shard to do, and where what comes of it is put."""
+
+    function: Callable[[Any], Any]
+    item: Any
+    done: Future[Any] = field(default_factory=Future)
+
+    def do(self) -> None:
+        """Do it in this process."""
+        try:
+            self.done.set_result(self.function(self.item))
+        except Exception as error:
+            self.done.set_exception(error)
+
+
 class _Local(_Parallel):
+    """This process and others: whichever is free does the first shard that none has begun.
+
+    Another is given one when it has started, so that none waits for that.
+    """
+
     shards_per_worker = 4  # as many as one can do while another process starts
 
     def __init__(self, executor: Executor, workers: int) -> None:
         super().__init__(executor)
         self._workers = workers
+        self._others_asked = False  # to start
+        self._free = 0  # of the others
+        self._left: deque[_Shard] = deque()
+        self._lock = threading.Lock()  # what others did is told by a thread
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result]:
-        alone = length_hint(items) == 1  # the others need not be started for it
-        return _Serial().map(function, items) if alone else super().map(function, items)
+        if length_hint(items) == 1:  # the others need not be started for it
+            return _Serial().map(function, items)
+        if not self._others_asked:
+            self._others_asked = True
+            for _ in range(self._workers - 1):
+                self._executor.submit(_started, function).add_done_callback(self._start)
+        return super().map(function, items)
 
-    def _help(
-        self, function: Callable[[Any], Any], waiting: deque[tuple[Any, Future[Any]]]
-    ) -> None:
-        while not waiting[0][1].done():
-            free = (place for place, (_, future) in enumerate(waiting) if future.cancel())
-            if (place := next(free, None)) is None:
-                return
-            waiting[place] = (waiting[place][0], _done_here(function, waiting[place][0]))
+    def _submit(self, function: Callable[[Item], Any], item: Item) -> Future[Any]:
+        shard = _Shard(function, item)
+        self._left.append(shard)
+        self._hand_out()
+        return shard.done
+
+    def _help(self, waiting: deque[tuple[Any, Future[Any]]]) -> None:
+        while not waiting[0][1].done() and (shard := self._take()):
+            shard.do()
+
+    def _take(self, *, for_other: bool = False) -> _Shard | None:
+        """The first shard that none has begun; for another process only if one is free."""
+        with self._lock:
+            while self._left and (self._free or not for_other):
+                shard = self._left.popleft()
+                if shard.done.set_running_or_notify_cancel():
+                    self._free -= for_other
+                    return shard
+        return None
+
+    def _hand_out(self) -> None:
+        """Give shards to the others that are free."""
+        while shard := self._take(for_other=True):
+            try:
+                answer = self._executor.submit(shard.function, shard.item)
+            except BrokenProcessPool as error:
+                shard.done.set_exception(error)
+            else:
+                answer.add_done_callback(partial(self._end, shard))
+
+    def _start(self, answer: Future[Any]) -> None:
+        """Another process has started, or cannot."""
+        error = answer.exception()
+        if error is None:
+            self._is_free()
+        elif shard := self._take():
+            shard.done.set_exception(error)
+
+    def _end(self, shard: _Shard, answer: Future[Any]) -> None:
+        """Another process has done a shard, or died."""
+        error = answer.exception()
+        if error is None:
+            shard.done.set_result(answer.result())
+        else:
+            shard.done.set_exception(error)
+        if not isinstance(error, BrokenProcessPool):
+            self._is_free()
+
+    def _is_free(self) -> None:
+        with self._lock:
+            self._free += 1
+        self._hand_out()
 
     def _result(self, item: Any, future: Future[Any]) -> Any:
         try:
@@ -181,13 +271,8 @@ class _Local(_Parallel):
         return self._workers
 
 
-def _done_here(function: Callable[[Any], Any], item: Any) -> Future[Any]:
-    done: Future[Any] = Future()
-    try:
-        done.set_result(function(item))
-    except Exception as error:
-        done.set_exception(error)
-    return done
+def _started(function: Callable[[Any], Any]) -> None:
+    """Nothing: what a process imports to be given the function, it has imported."""
 
 
 class _Dask(_Parallel):
@@ -200,9 +285,7 @@ class _Dask(_Parallel):
         self._timeout_s = timeout_s
         self._seen = time.monotonic()  # a worker, last
 
-    def _help(
-        self, function: Callable[[Any], Any], waiting: deque[tuple[Any, Future[Any]]]
-    ) -> None:
+    def _help(self, waiting: deque[tuple[Any, Future[Any]]]) -> None:
         """Nothing: the cluster's machines are the workers."""
 
     def _submit(self, function: Callable[[Item], Any], item: Item) -> Future[Any]:

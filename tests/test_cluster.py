@@ -32,8 +32,19 @@ def read(path: Path) -> str:
 
 
 def die(n: int) -> None:
+    time.sleep(0.1)  # the other process is given shards when it has started
     if multiprocessing.parent_process():
         os.kill(os.getpid(), 9)
+
+
+def threads_asked_for(n: int) -> str | None:
+    time.sleep(0.2)
+    return os.environ.get("OMP_NUM_THREADS")
+
+
+def fails_to_arrive(n: int) -> int:
+    time.sleep(0.1)
+    return n
 
 
 def test_results_come_in_order_whatever_the_number_of_workers() -> None:
@@ -74,7 +85,33 @@ def test_an_error_names_its_shard(workers: int, tmp_path: Path) -> None:
 
 def test_a_killed_worker_is_one_error_with_a_remedy() -> None:
     with pytest.raises(LLMError, match=r"killed near \d.*LLM_WORKERS below 2"):
-        list(map_shards(die, range(4), 2))
+        list(map_shards(die, range(300), 2))
+
+
+def test_workers_that_cannot_start_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fails_to_arrive, "__module__", "tests.nowhere")
+    with pytest.raises(Exception, match="fails_to_arrive"):
+        list(map_shards(fails_to_arrive, range(300), 2))
+
+
+def test_a_closed_map_leaves_nothing_to_the_next() -> None:
+    with open_pool(2) as pool:
+        first = pool.map(where, range(100))
+        next(first)
+        first.close()
+        assert list(pool.map(square, range(10))) == [n * n for n in range(10)]
+
+
+def test_workers_compute_in_one_thread_and_the_environment_stays() -> None:
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ.pop("OMP_NUM_THREADS", None)
+    try:
+        threads = set(map_shards(threads_asked_for, range(6), 2))
+        assert threads == {"1"}
+        assert "OMP_NUM_THREADS" not in os.environ
+    finally:
+        if before is not None:
+            os.environ["OMP_NUM_THREADS"] = before
 
 
 def test_shards_under_way_are_bounded() -> None:

@@ -29,6 +29,7 @@ class Section(BaseModel):
         frozen=True,
         strict=True,
         use_attribute_docstrings=True,
+        defer_build=True,  # every process imports all sections, and few check one
         field_title_generator=lambda name, field: field.alias or name,
     )
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from llm.config.corpus import BoilerplateConfig
+from llm.corpus.columns import as_numpy, number_column, text_column
 from llm.corpus.key_ranges import Keys
 from llm.corpus.words import range_hashes, split_words
 
@@ -37,7 +38,7 @@ def split_units(texts: pa.Array, unit: str) -> Units:
     for words in split_words(values):
         hashes.append(range_hashes(words))
         counts.append(np.diff(words.starts))
-    lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
+    lengths = as_numpy(lists.value_lengths())
     numbers = np.repeat(np.arange(len(texts)), lengths)
     return Units(values, numbers, np.concatenate(hashes), np.concatenate(counts))
 
@@ -81,12 +82,14 @@ def without_units(texts: pa.Array, config: BoilerplateConfig, shared: np.ndarray
     stays = ~np.isin(units.hashes, shared) | (units.words < config.min_words)
     starts = np.zeros(len(texts) + 1, np.int64)
     np.cumsum(np.bincount(units.texts[stays], minlength=len(texts)), out=starts[1:])
-    lists = pa.LargeListArray.from_arrays(pa.array(starts), units.values.filter(pa.array(stays)))
-    separator = pa.scalar(SEPARATORS[config.unit], pa.large_string())
+    lists = pa.LargeListArray.from_arrays(
+        number_column(starts), units.values.filter(number_column(stays))
+    )
+    (separator,) = text_column([SEPARATORS[config.unit]]).cast(pa.large_string())
     joined = pc.call_function("binary_join", [lists, separator])
     changed = np.bincount(units.texts[~stays], minlength=len(texts)) > 0
     trimmed = pc.call_function("utf8_trim", [joined], pc.TrimOptions("\n"))
-    return pc.call_function("if_else", [pa.array(changed), trimmed, joined]).cast(pa.string())
+    return pc.call_function("if_else", [number_column(changed), trimmed, joined]).cast(pa.string())
 
 
 def first_texts(

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from llm.corpus.columns import as_numpy, empty_table, text_column
 from llm.errors import DataError
 
 GATHERED = ("id", "source", "url", "mime", "content", "meta")
@@ -55,10 +56,11 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> int:
-    """Write one parquet file of rows; returns their number."""
-    table = pa.Table.from_pylist(list(rows), schema)
-    write_table(path, table)
-    return table.num_rows
+    """Write one parquet file of rows, of text columns; returns their number."""
+    held = list(rows)
+    columns = [text_column(row.get(name) for row in held) for name in schema.names]
+    write_table(path, pa.table(columns, schema))
+    return len(held)
 
 
 def write_shards(folder: Path, rows: Iterable[Row], columns: tuple[str, ...], size: int) -> int:
@@ -82,14 +84,14 @@ def write_shards(folder: Path, rows: Iterable[Row], columns: tuple[str, ...], si
 
 def text_bytes(column: pa.ChunkedArray) -> np.ndarray:
     """The UTF-8 length of each value."""
-    return pc.call_function("binary_length", [column]).to_numpy()
+    return as_numpy(pc.call_function("binary_length", [column]))
 
 
 def write_table_shards(
     folder: Path, tables: Iterable[pa.Table], schema: pa.Schema, size: int
 ) -> int:
     """As `write_shards`, the same bytes of the same rows, without making a row a Python object."""
-    number, held, held_bytes = 0, schema.empty_table(), 0
+    number, held, held_bytes = 0, empty_table(schema), 0
     for table in tables:
         sizes = np.zeros(table.num_rows, np.int64)
         for column in table.columns:
@@ -102,7 +104,7 @@ def write_table_shards(
             table, sizes = table.slice(full), sizes[full:]
             if held_bytes >= size:
                 write_table(folder / f"{number:05d}.parquet", held.combine_chunks())
-                number, held, held_bytes = number + 1, schema.empty_table(), 0
+                number, held, held_bytes = number + 1, empty_table(schema), 0
     if held.num_rows or number == 0:
         write_table(folder / f"{number:05d}.parquet", held.combine_chunks())
         number += 1

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from llm.config.corpus import DedupConfig
 from llm.corpus.boilerplate import shared_units, unit_keys
 from llm.corpus.clusters import BLOCK, allocate, map_array
+from llm.corpus.columns import as_numpy, text_column
 from llm.corpus.documents import read_shard, text_bytes
 from llm.corpus.key_ranges import ENTRY_BYTES, Layout, equal_pairs
 from llm.corpus.minhash import band_keys
@@ -122,9 +123,9 @@ def compared_texts(rows: pa.Table) -> pa.Array:
         "match_substring", [rows["meta"]], pc.MatchSubstringOptions('"doc": ')
     )
     metas = rows["meta"].to_pylist()
-    for number in np.flatnonzero(documented.to_numpy()):
+    for number in np.flatnonzero(as_numpy(documented)):
         texts[number] = orjson.loads(metas[number]).get("doc") or texts[number]
-    return pa.array(texts, pa.large_string())
+    return text_column(texts)
 
 
 def find_pairs(range_: Range) -> None:

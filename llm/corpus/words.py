@@ -15,6 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from llm.corpus.columns import as_numpy
+
 BASE = 0x9E3779B97F4A7C15  # odd, so that every power has an inverse
 BLOCK = 1 << 17  # characters at a time: what is computed of them stays in the processor's cache
 COMMON, ALL = 0x3000, 0x33000  # code points below: alphabets; every letter there is
@@ -56,7 +58,7 @@ def split_words(texts: pa.Array) -> Iterator[Words]:
     texts = texts.cast(pa.large_string())
     offsets = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset :][: len(texts) + 1]
     data = memoryview(texts.buffers()[2] or b"")
-    lengths = pc.call_function("utf8_length", [texts]).to_numpy()  # characters
+    lengths = as_numpy(pc.call_function("utf8_length", [texts]))  # characters
     first = 0
     while first < len(texts):
         full = int(np.searchsorted(offsets, offsets[first] + BLOCK, side="right")) - 1

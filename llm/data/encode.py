@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from llm.config.tokenizer import TokenizeConfig
+from llm.corpus.columns import empty_table, number_column, text_column
 from llm.corpus.documents import Row, hash_fraction, read_shard
 from llm.data.byte_model import Triples, count_triples
 from llm.data.mix import Mix
@@ -75,12 +76,12 @@ class _Drawn:
         sizes = np.array([len(row["text"].encode()) for row in self.rows], np.int64)
         copies = np.array(self.copies, np.int64)
         columns = {
-            "id": [row["id"] for row in self.rows],
-            "source": [row["source"] for row in self.rows],
-            "split": [split] * len(self.rows),
-            "copies": copies,
-            "tokens": copies * lengths.astype(np.int64),
-            "bytes": copies * sizes,
+            "id": text_column(row["id"] for row in self.rows),
+            "source": text_column(row["source"] for row in self.rows),
+            "split": text_column([split] * len(self.rows)),
+            "copies": number_column(copies),
+            "tokens": number_column(copies * lengths.astype(np.int64)),
+            "bytes": number_column(copies * sizes),
         }
         return pa.table(columns, DOCUMENTS)
 
@@ -100,7 +101,7 @@ def encode_shard(work: Work) -> Part:
     encoder = Encoder(tokenizer)
     splits = {name: _encode(encoder, tokenizer, each.rows) for name, each in drawn.items()}
     if work.copy:
-        return Part(splits, DOCUMENTS.empty_table())
+        return Part(splits, empty_table(DOCUMENTS))
     tables = [each.table(name, splits[name].lengths) for name, each in drawn.items()]
     return Part(
         splits, pa.concat_tables([*tables, left_out.table("train", np.zeros(len(left_out.rows)))])

@@ -32,6 +32,7 @@ from llm.cluster import Pool, open_pool
 from llm.config.corpus import DedupConfig
 from llm.corpus.boilerplate import first_texts, without_units
 from llm.corpus.clusters import Clusters, blocks, map_array, open_array
+from llm.corpus.columns import empty_table, number_column, text_column
 from llm.corpus.documents import (
     dump_meta,
     read_shard,
@@ -129,13 +130,13 @@ def write_shard(work: Work) -> Written:
         for name in ("near", "exact")
     )
     stays = near == numbers
-    kept = rows.filter(pa.array(stays))
+    kept = rows.filter(number_column(stays))
     kinds = np.where(exact[~stays] == numbers[~stays], "near", "exact")
     all_ids = map_array(plan.ids, plan.documents, f"S{ID_BYTES}")
     columns = [all_ids[numbers[~stays]].astype("U"), all_ids[near[~stays]].astype("U"), kinds]
-    dropped = pa.table([pa.array(each, pa.string()) for each in columns], CLUSTERS)
+    dropped = pa.table([text_column(each.tolist()) for each in columns], CLUSTERS)
     counts = Counter(kinds.tolist())
-    boilerplate = BOILERPLATE.empty_table()
+    boilerplate = empty_table(BOILERPLATE)
     if plan.finds_boilerplate:
         shared = read_shared(plan)
         boilerplate = _boilerplate(rows, work.shard, shared)
@@ -191,7 +192,8 @@ def _boilerplate(rows: pa.Table, shard: Shard, shared: np.ndarray) -> pa.Table:
     """What is taken out and is first met in this shard."""
     config = shard.plan.config.boilerplate
     found = list(first_texts(compared_texts(rows), config, shared, shard.first))
-    return pa.table([[text for text, _ in found], [str(n) for _, n in found]], BOILERPLATE)
+    columns = [text_column(text for text, _ in found), text_column(str(n) for _, n in found)]
+    return pa.table(columns, BOILERPLATE)
 
 
 def _clean(
@@ -206,15 +208,15 @@ def _clean(
     for number in np.flatnonzero(changed):
         metas[number] = _clean_meta(metas[number], config, shared)
     cleaned = kept.set_column(kept.schema.get_field_index("text"), "text", clean)
-    cleaned = cleaned.set_column(kept.schema.get_field_index("meta"), "meta", pa.array(metas))
+    cleaned = cleaned.set_column(kept.schema.get_field_index("meta"), "meta", text_column(metas))
     emptied = after == 0
     counts["boilerplate_changed"] = int(np.count_nonzero(changed & ~emptied))
     counts["boilerplate_emptied"] = int(np.count_nonzero(emptied))
     counts["boilerplate_bytes"] = int((before - after).sum())
-    ids = kept["id"].filter(pa.array(emptied)).combine_chunks()
-    kinds = pa.array(["boilerplate"] * len(ids), pa.string())
+    ids = kept["id"].filter(number_column(emptied)).combine_chunks()
+    kinds = text_column(["boilerplate"] * len(ids))
     told = pa.table([ids, pa.nulls(len(ids), pa.string()), kinds], CLUSTERS)
-    return cleaned.filter(pa.array(~emptied)), told
+    return cleaned.filter(number_column(~emptied)), told
 
 
 def _clean_meta(meta: str, config: DedupConfig, shared: np.ndarray) -> str:
@@ -222,9 +224,7 @@ def _clean_meta(meta: str, config: DedupConfig, shared: np.ndarray) -> str:
     values = orjson.loads(meta)
     if not values.get("doc"):
         return meta
-    (clean,) = without_units(
-        pa.array([values["doc"]], pa.large_string()), config.boilerplate, shared
-    ).to_pylist()
+    (clean,) = without_units(text_column([values["doc"]]), config.boilerplate, shared).to_pylist()
     return dump_meta(values | {"doc": clean})
 
 

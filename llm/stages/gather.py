@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 
 from llm.cluster import Workers, map_shards
 from llm.config.corpus import GatherConfig
+from llm.corpus.columns import text_column
 from llm.corpus.documents import GATHERED, text_bytes, text_schema, write_table_shards
 from llm.corpus.sources.reading import SKIPPED, Gathered, Part, gather_part, list_parts, local_paths
 from llm.errors import DataError
@@ -124,9 +125,9 @@ class _Source:
             yield from self._tables()
             return
         ids = pa.concat_tables(self._tables("id"))["id"]
-        kept = pa.array(heapq.nsmallest(size, ids.to_pylist()), pa.string())
+        kept = pc.SetLookupOptions(text_column(heapq.nsmallest(size, ids.to_pylist())))
         for table in self._tables():
-            yield table.filter(pc.field("id").isin(kept))
+            yield table.filter(pc.call_function("is_in", [table["id"]], kept))
 
     def _nothing(self, skipped: Counter[str]) -> str:
         """What to say of a source without documents: why, with an example."""

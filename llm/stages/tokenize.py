@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from llm.cluster import map_shards
 from llm.config.tokenizer import TokenizeConfig
+from llm.corpus.columns import as_numpy, number_column
 from llm.corpus.documents import shard_paths, write_table
 from llm.data.byte_model import ByteModel, Triples
 from llm.data.encode import SPLITS, Encoded, Part, Work, encode_shard
@@ -41,7 +41,7 @@ from llm.files import write_dir, write_json
 from llm.process import Context, main
 from llm.tokenizer.load import Tokenizer
 
-SIZES = ("tokens", "documents", "bytes")
+SUMMED = {"tokens": "tokens", "documents": "copies", "bytes": "bytes"}  # columns
 
 logger = logging.getLogger(__name__)
 
@@ -90,9 +90,10 @@ def _parts(ctx: Context, config: TokenizeConfig) -> Iterator[Part]:
 def _write_documents(folder: Path, name: str, documents: pa.Table) -> None:
     """What the splits hold of a shard, and what the weights leave out of it."""
     if documents.num_rows:
-        held = pc.field("copies") > 0
-        write_table(folder / "documents" / name, documents.filter(held))
-        write_table(folder / "left_out" / name, documents.filter(~held).select(["id", "source"]))
+        held = as_numpy(documents["copies"]) > 0
+        left_out = documents.filter(number_column(~held)).select(["id", "source"])
+        write_table(folder / "documents" / name, documents.filter(number_column(held)))
+        write_table(folder / "left_out" / name, left_out)
 
 
 class _Split:
@@ -123,23 +124,21 @@ class _Sizes:
 
     def __init__(self) -> None:
         self._sums: dict[tuple[str, str], dict[str, int]] = defaultdict(
-            lambda: dict.fromkeys(SIZES, 0)
+            lambda: dict.fromkeys(SUMMED, 0)
         )
 
     def add(self, documents: pa.Table) -> None:
         """Count a shard's documents."""
-        sums = documents.group_by(["split", "source"]).aggregate(
-            [("tokens", "sum"), ("copies", "sum"), ("bytes", "sum")]
-        )
-        for row in sums.to_pylist():
-            held = self._sums[row["split"], row["source"]]
-            for key, column in zip(SIZES, ("tokens_sum", "copies_sum", "bytes_sum"), strict=True):
-                held[key] += row[column]
+        columns = (documents[name].to_pylist() for name in ("split", "source", *SUMMED.values()))
+        for split, source, *values in zip(*columns, strict=True):
+            held = self._sums[split, source]
+            for key, value in zip(SUMMED, values, strict=True):
+                held[key] += value
 
     def of(self, split: str) -> dict[str, int]:
         """A split's sizes."""
         held = [sums for (name, _), sums in self._sums.items() if name == split]
-        return {key: sum(sums[key] for sums in held) for key in SIZES}
+        return {key: sum(sums[key] for sums in held) for key in SUMMED}
 
     def by_source(self) -> dict[str, dict[str, float]]:
         """Documents, tokens and the share of train's tokens of each source."""

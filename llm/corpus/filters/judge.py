@@ -5,6 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from llm.config.filter import FilterConfig
+from llm.corpus.columns import text_column
 from llm.corpus.filters.lists import read_blocklist
 from llm.corpus.filters.measures import measure
 from llm.corpus.filters.query import query
@@ -65,5 +66,5 @@ def _with_counts(documents: pa.Table, config: FilterConfig) -> pa.Table:
     if config.url_blocklist:
         blocklist = read_blocklist(Path(config.url_blocklist))
         blocked = [blocklist.match(url) for url in documents["url"].to_pylist()]
-        table = table.append_column("blocked_by", pa.array(blocked, pa.string()))
+        table = table.append_column("blocked_by", text_column(blocked))
     return table

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from llm.corpus.columns import number_column
 from llm.corpus.filters.characters import (
     DIGIT,
     LETTER,
@@ -70,7 +71,7 @@ def _measure(texts: list[str], stop_words: Sequence[str]) -> pa.Table:
         "stop_words": _stop_words(characters, stop_words),
     }
     counts["line_feeds"] = np.bincount(counts["line_feeds"], minlength=len(texts)) - 1
-    return pa.table(counts)
+    return pa.table({name: number_column(values) for name, values in counts.items()})
 
 
 def _of_characters(characters: Characters) -> dict[str, Ints]:

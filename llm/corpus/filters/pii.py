@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from llm.config.filter import MaskConfig
+from llm.corpus.columns import text_column
 from llm.corpus.documents import dump_meta
 
 
@@ -165,7 +166,7 @@ def mask(documents: pa.Table, config: MaskConfig) -> tuple[pa.Table, Counter[str
             for row, found in hits.items():
                 values[row] = change(values[row], found, counts)
             at = documents.column_names.index(name)
-            documents = documents.set_column(at, name, pa.array(values, pa.string()))
+            documents = documents.set_column(at, name, text_column(values))
     return documents, counts
 
 

@@ -34,11 +34,12 @@ test: .venv/.dev ## run everything that CI runs: lint, types, layers, tests, the
 	@$(MAKE) --no-print-directory --keep-going --jobs test-code test-flows
 
 test-code:
-	@pytest --numprocesses auto --dist loadfile --ignore tests/flows --ignore tests/test_chain.py
+	@pyright; types=$$?; \
+	pytest --numprocesses auto --dist loadfile --ignore tests/flows --ignore tests/test_chain.py && exit $$types
 
 test-flows: # beside it, for they mostly wait; servers are in processes that no other test has touched
 	@mkdir -p .llm
-	@(code=0; for part in pyright 'pytest tests/flows --numprocesses 2 --dist loadfile' \
+	@(code=0; for part in 'pytest tests/flows --numprocesses 2 --dist loadfile' \
 	'pytest tests/test_chain.py'; do $$part || code=1; done; exit $$code) >.llm/test-flows.log 2>&1; \
 	code=$$?; cat .llm/test-flows.log; exit $$code
 

@@ -245,7 +245,10 @@ def prepare(folder: Path) -> None:
 
 
 def repeated(source: Path, times: int, folder: Path) -> Path:
-    """The shards so many times, each copy's words ending in its number: it duplicates no other."""
+    """The shards so many times, each copy's words ending in its number: it duplicates no other.
+
+    Two digits take the place of two letters, so that documents stay as long as they are.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -257,7 +260,8 @@ def repeated(source: Path, times: int, folder: Path) -> Path:
         copy, file = divmod(number, len(files))
         table = pq.read_table(files[file])
         for name, end in (("text", r"(\b)"), ("meta", r"([^\w\"])")):  # keys end in a quote
-            changed = pc.replace_substring_regex(table[name], f"([a-z]{{3}}){end}", rf"\1{copy}\2")
+            word = f"([a-z])[a-z]{{2}}{end}"
+            changed = pc.replace_substring_regex(table[name], word, rf"\1{copy:02d}\2")
             table = table.set_column(table.schema.get_field_index(name), name, changed)
         ids = [f"{copy:03x}{each[3:]}" for each in table["id"].to_pylist()]
         table = table.set_column(0, "id", pa.array(ids))

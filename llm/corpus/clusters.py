@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-BLOCK = 1 << 20  # documents at a time
+BLOCK = 1 << 17  # documents at a time
 
 
 def allocate(path: Path, size_bytes: int) -> None:

@@ -7,6 +7,7 @@ No pass needs more in memory than a shard and `dedup.memory_bytes`. What a pass 
 is not made again, so that a stopped run goes on.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,6 +163,13 @@ def read_shared(plan: Plan) -> np.ndarray:
     """All of them, (3, units), in order of hash."""
     ranges = [plan.shared(number) for number in range(plan.layout.ranges)]
     return np.concatenate([np.fromfile(path, np.uint64).reshape(3, -1) for path in ranges], axis=1)
+
+
+def read_ids(plan: Plan, documents: np.ndarray) -> list[str]:
+    """The id of each of these documents; the others' are not read."""
+    with plan.ids.open("rb", buffering=0) as file:
+        read = (os.pread(file.fileno(), ID_BYTES, int(n) * ID_BYTES) for n in documents)
+        return [id_.rstrip(b"\0").decode() for id_ in read]
 
 
 def _key_files(plan: Plan) -> list[Path]:

@@ -43,13 +43,13 @@ from llm.corpus.documents import (
 )
 from llm.corpus.duplicates import (
     EXACT,
-    ID_BYTES,
     Plan,
     Range,
     Shard,
     compared_texts,
     find_pairs,
     find_shared,
+    read_ids,
     read_pairs,
     read_shared,
     sign_shard,
@@ -132,9 +132,8 @@ def write_shard(work: Work) -> Written:
     stays = near == numbers
     kept = rows.filter(number_column(stays))
     kinds = np.where(exact[~stays] == numbers[~stays], "near", "exact")
-    all_ids = map_array(plan.ids, plan.documents, f"S{ID_BYTES}")
-    columns = [all_ids[numbers[~stays]].astype("U"), all_ids[near[~stays]].astype("U"), kinds]
-    dropped = pa.table([text_column(each.tolist()) for each in columns], CLUSTERS)
+    columns = (read_ids(plan, numbers[~stays]), read_ids(plan, near[~stays]), kinds.tolist())
+    dropped = pa.table([text_column(each) for each in columns], CLUSTERS)
     counts = Counter(kinds.tolist())
     boilerplate = empty_table(BOILERPLATE)
     if plan.finds_boilerplate:

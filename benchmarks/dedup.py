@@ -31,10 +31,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
+from benchmarks.resident import peak_mib
 
 WORKERS = 2
 ENGINES = ("ours", "datatrove", "daft", "rensa", "datasketch")
@@ -194,16 +193,6 @@ def rows(folder: Path) -> int:
     return sum(pq.read_metadata(file).num_rows for file in folder.rglob("*.parquet"))
 
 
-def resident_mib(pid: int) -> float:
-    """The resident memory of a process and its descendants."""
-    total = 0
-    with suppress(psutil.NoSuchProcess):
-        for process in (own := psutil.Process(pid), *own.children(recursive=True)):
-            with suppress(psutil.NoSuchProcess):
-                total += process.memory_info().rss
-    return total / 2**20
-
-
 def measure(name: str, source: Path, out: Path) -> None:
     """In a process of its own: run one engine, and print what it did as JSON."""
     engine: Callable[[Path, Path], int] = globals()[name]
@@ -329,12 +318,9 @@ def run_alone(name: str, source: Path, python: str) -> dict[str, float]:
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     command += [str(source), "--measure", name, str(out)]
     environment["DO_NOT_TRACK"] = "1"
-    mib = 0.0
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(command, env=environment, stdout=said, stderr=errors)
-        while process.poll() is None:
-            mib = max(mib, resident_mib(process.pid))
-            time.sleep(0.05)
+        mib = peak_mib(process.pid, lambda: process.poll() is None)
         said.seek(0)
         errors.seek(0)
         if process.returncode:

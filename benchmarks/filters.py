@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.resident import peak_mib
 from llm.config.base import parse_yaml
 from llm.config.filter import FilterConfig
 from llm.config.paths import Paths
@@ -98,24 +98,11 @@ def measure(pipeline: Callable[[Paths], None], paths: Paths) -> Run:
     process = multiprocessing.get_context("spawn").Process(target=pipeline, args=(paths,))
     started = time.monotonic()
     process.start()
-    tree, peak = psutil.Process(process.pid), 0
-    while process.is_alive():
-        peak = max(peak, _resident(tree))
-        process.join(0.05)
+    assert process.pid is not None, "it has started"
+    peak = peak_mib(process.pid, process.is_alive)
     if process.exitcode:
         raise SystemExit(f"{pipeline.__name__} ended with {process.exitcode}")
-    return Run(time.monotonic() - started, peak / 2**20)
-
-
-def _resident(tree: psutil.Process) -> int:
-    """Bytes of a process and all below it; what several share counts for each."""
-    total = 0
-    try:
-        for process in [tree, *tree.children(recursive=True)]:
-            total += process.memory_info().rss
-    except psutil.NoSuchProcess:
-        pass  # it has just ended
-    return total
+    return Run(time.monotonic() - started, peak)
 
 
 def longer(paths: Paths, folder: Path) -> Paths:

@@ -5,7 +5,7 @@ stage on one and on ten times the text.
 
 The folder is the pipeline's own: decontaminate/kept and tokenizer. Ids are compared document
 by document. Every measurement runs in a process of its own; peak memory is that process's, and
-of the stage also its largest worker's, times the workers.
+of the stage that of all its processes together.
 """
 
 import argparse
@@ -24,11 +24,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from benchmarks.resident import peak_mib
 from llm.config.base import load_section
 from llm.config.paths import Paths
 from llm.config.tokenizer import TokenizeConfig
 from llm.corpus.documents import read_documents, shard_paths
-from llm.process import Context, worker_count
+from llm.process import Context
 from llm.stages import tokenize
 from llm.tokenizer.fast import Encoder
 from llm.tokenizer.load import Tokenizer
@@ -37,6 +38,7 @@ THREADS = (1, 2)
 ENGINES = ("tokenizers", "ours")
 ROUNDS = 3  # the best counts
 TIMES = 10
+WORKERS = 2
 
 logger = logging.getLogger("benchmark")
 
@@ -87,10 +89,9 @@ def encoder(
     return encode
 
 
-def measure_stage(data: Path, times: int) -> Run:
-    """The stage on so many times the shards, the same text under other names."""
+def measure_stage(data: Path, times: int) -> tuple[int, float]:
+    """Bytes of text and seconds of the stage on so many times the shards, the same text under other names."""
     config = load_section(TokenizeConfig, "tokenize", Path("params.yaml"))
-    workers = worker_count()
     names = ("models", "metrics", "timings", "plots", "reports", "work")
     with tempfile.TemporaryDirectory() as folder:
         paths = Paths(data=folder, **{name: f"{folder}/{name}" for name in names})
@@ -104,12 +105,10 @@ def measure_stage(data: Path, times: int) -> Run:
             )
         started = time.perf_counter()
         metrics = tokenize.run(
-            Context("tokenize", paths, Path(folder) / "work", workers), tokenize=config
+            Context("tokenize", paths, Path(folder) / "work", WORKERS), tokenize=config
         )
         wall_s = time.perf_counter() - started
-    children = _peak_mib(resource.RUSAGE_CHILDREN) * workers
-    size = metrics["train"]["bytes"] + metrics["val"]["bytes"]
-    return Run(size, wall_s, _peak_mib(resource.RUSAGE_SELF) + children)
+    return metrics["train"]["bytes"] + metrics["val"]["bytes"], wall_s
 
 
 def count_different(data: Path) -> tuple[int, int]:
@@ -148,7 +147,8 @@ def main() -> None:
     )
     once = None
     for times in (1, TIMES):
-        run = _alone(measure_stage, data, times)
+        measured, peak = _watched(measure_stage, data, times)
+        run = Run(*measured, peak)
         once = once or run
         logger.info(
             f"| {times} x | {run.text_bytes / 1e6:.0f} | {run.wall_s:.1f} "
@@ -157,15 +157,22 @@ def main() -> None:
 
 
 def _alone(function: Callable[..., Any], *arguments: object) -> Any:
-    """A function's result from a process of its own, which may start others."""
+    """A function's result from a process of its own."""
+    return _watched(function, *arguments)[0]
+
+
+def _watched(function: Callable[..., Any], *arguments: object) -> tuple[Any, float]:
+    """The same, and the peak memory, MiB, of that process and those that it starts."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_send, args=(theirs, function, *arguments))
     process.start()
     theirs.close()  # so that a process that dies is an end of file here
+    assert process.pid is not None, "it has started"
+    peak = peak_mib(process.pid, lambda: not ours.poll())
     result = ours.recv()
     process.join()
-    return result
+    return result, peak
 
 
 def _send(pipe: Connection, function: Callable[..., Any], *arguments: object) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+COUNTED_BYTES = 1 << 20  # at a time, beside the end of a text
 SEPARATOR = 0  # ends a document, and is what comes before one; no text holds it
 
 
@@ -25,6 +26,13 @@ class Triples:
         """Those of no text."""
         return cls(np.empty(0, np.uint32), np.empty(0, np.int64))
 
+    def of(self, codes: np.ndarray) -> np.ndarray:
+        """How often each of these is there."""
+        if not len(self.codes):
+            return np.zeros(len(codes), np.int64)
+        places = np.minimum(np.searchsorted(self.codes, codes), len(self.codes) - 1)
+        return np.where(self.codes[places] == codes, self.counts[places], 0)
+
     def __add__(self, other: "Triples") -> "Triples":
         codes, places = np.unique(np.concatenate([self.codes, other.codes]), return_inverse=True)
         counts = np.zeros(len(codes), np.int64)
@@ -34,8 +42,18 @@ class Triples:
 
 def count_triples(texts: Iterable[str]) -> Triples:
     """The triples of the texts' bytes and of their ends."""
-    joined = bytes(2) + b"".join(text.encode() + bytes(2) for text in texts)
-    stream = np.frombuffer(joined, np.uint8)
+    total, held, held_bytes = Triples.none(), [], 0
+    for text in texts:
+        held.append(text.encode() + bytes(2))
+        held_bytes += len(held[-1])
+        if held_bytes >= COUNTED_BYTES:
+            total += _count(held)
+            held, held_bytes = [], 0
+    return total + _count(held)
+
+
+def _count(ended: list[bytes]) -> Triples:
+    stream = np.frombuffer(bytes(2) + b"".join(ended), np.uint8)
     second, third = stream[1:-1], stream[2:]
     counted = (third != SEPARATOR) | (second != SEPARATOR)  # a document has one end, not two
     codes = stream[:-2].astype(np.uint32)
@@ -49,27 +67,34 @@ class ByteModel:
     """Counts of byte triples, and the bits they need for another text."""
 
     def __init__(self) -> None:
-        self._triples = np.zeros(256**3, np.int64)
+        self._learnt = Triples.none()
 
     def add(self, triples: Triples) -> None:
         """Learn from a text."""
-        self._triples[triples.codes] += triples.counts
+        self._learnt += triples
 
     def bits(self, text: Triples) -> float:
         """Bits that a text and its end take."""
+        learnt = self._learnt
         first, second, third = (text.codes >> shift & 0xFF for shift in (16, 8, 0))
-        triples = self._triples.reshape(256, 256, 256)
-        pairs = triples.sum(axis=0)
+        pairs = _sums(learnt.codes & 0xFFFF, learnt.counts).reshape(256, 256)
         order_0 = _interpolate(pairs.sum(axis=0), np.full(256, 1 / 256))  # (byte,)
         order_1 = _interpolate(pairs, np.broadcast_to(order_0, (256, 256)))  # (before, byte)
-        totals = triples.sum(axis=2)  # (two before, before)
-        kinds = (triples > 0).sum(axis=2)
-        seen = totals[first, second]
-        spread = kinds[first, second]
+        totals = _sums(learnt.codes >> 8, learnt.counts)  # (two before * 256 + before,)
+        kinds = _sums(learnt.codes >> 8, np.ones_like(learnt.counts))
+        seen = totals[first << 8 | second]
+        spread = kinds[first << 8 | second]
         lower = order_1[second, third]
-        weighted = triples[first, second, third] + spread * lower
+        weighted = learnt.of(text.codes) + spread * lower
         chances = np.where(seen > 0, weighted / np.maximum(seen + spread, 1), lower)
         return float(-(text.counts * np.log2(chances)).sum())
+
+
+def _sums(pairs: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Of the counts of each pair of bytes, (65536,) int64."""
+    sums = np.zeros(256**2, np.int64)
+    np.add.at(sums, pairs, counts)
+    return sums
 
 
 def _interpolate(counts: np.ndarray, lower: np.ndarray) -> np.ndarray:

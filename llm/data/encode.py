@@ -17,6 +17,7 @@ from llm.tokenizer.fast import Encoder
 from llm.tokenizer.load import Tokenizer
 
 SPLITS = ("train", "val")
+TEXTS = 256  # whose ids are Python objects at a time
 DOCUMENTS = pa.schema(
     [
         ("id", pa.string()),
@@ -109,10 +110,12 @@ def encode_shard(work: Work) -> Part:
 
 
 def _encode(encoder: Encoder, tokenizer: Tokenizer, rows: list[Row]) -> Encoded:
-    texts = [row["text"] for row in rows]
-    encoded = encoder.encode(texts)
-    lengths = np.array([len(ids) + 1 for ids in encoded], np.int64)
-    separated = chain.from_iterable(([tokenizer.bos_id], ids) for ids in encoded)
-    stream = chain.from_iterable(separated)
-    ids = np.fromiter(stream, id_dtype(tokenizer.vocab_size), int(lengths.sum()))
-    return Encoded(ids, lengths, count_triples(texts))
+    dtype = id_dtype(tokenizer.vocab_size)
+    ids, lengths = [np.empty(0, dtype)], []
+    for start in range(0, len(rows), TEXTS):
+        encoded = encoder.encode([row["text"] for row in rows[start : start + TEXTS]])
+        separated = chain.from_iterable(([tokenizer.bos_id], each) for each in encoded)
+        ids.append(np.fromiter(chain.from_iterable(separated), dtype))
+        lengths += [len(each) + 1 for each in encoded]
+    triples = count_triples(row["text"] for row in rows)
+    return Encoded(np.concatenate(ids), np.array(lengths, np.int64), triples)

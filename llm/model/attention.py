@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from llm.config.model import ModelConfig
 from llm.model.causal import causal_attention
+from llm.model.dropout import dropout
 from llm.model.linear import Linear, side_by_side
 from llm.model.norm import RMSNorm
 from llm.model.positions import CosSin, rotate
@@ -59,24 +60,21 @@ class Attention(nn.Module):
             q, k = rotate(q, *rotary), rotate(k, *rotary)
         if cache is not None:
             k, v = cache.append(self.layer, k, v)  # (B, K, S, D)
-        dropout = self.dropout if self.training else 0.0
-        if self.softcap:  # the fused kernel has no soft cap
-            y = explicit_attention(q, k, v, mask, softcap=self.softcap, dropout=dropout)
-        elif _is_bf16_on_cpu(q, k) and mask is None and not dropout:
-            y = causal_attention(q, k, v)
+        p = self.dropout if self.training else 0.0
+        on_cpu = q.device.type == "cpu"
+        by_tiles = q.shape[2] == k.shape[2] and mask is None and not self.softcap
+        if on_cpu and by_tiles and (p or q.dtype == torch.bfloat16):
+            y = causal_attention(q, k, v, p)
+        elif self.softcap or (on_cpu and p):  # what the fused kernel has not, or has slowly
+            y = explicit_attention(q, k, v, mask, softcap=self.softcap, p=p)
         else:
             y = F.scaled_dot_product_attention(
-                q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=mask is None, enable_gqa=True
+                q, k, v, attn_mask=mask, dropout_p=p, is_causal=mask is None, enable_gqa=True
             )
         return self.out(y.transpose(1, 2).flatten(2))  # (B, H, T, D) -> (B, T, C)
 
     def _heads(self, x: Float[Tensor, "b t e"]) -> Float[Tensor, "b h t d"]:
         return x.unflatten(-1, (-1, self.head_width)).transpose(1, 2)
-
-
-def _is_bf16_on_cpu(q: Tensor, k: Tensor) -> bool:
-    """Whether there is a faster way than torch's fused kernel; see llm/model/causal.py."""
-    return q.dtype == torch.bfloat16 and q.device.type == "cpu" and q.shape[2] == k.shape[2]
 
 
 def explicit_attention(
@@ -86,12 +84,13 @@ def explicit_attention(
     mask: Bool[Tensor, "#b 1 t s"] | None = None,
     *,
     softcap: float = 0.0,
-    dropout: float = 0.0,
+    p: float = 0.0,
 ) -> Float[Tensor, "b h t d"]:
     """softmax(q k^T / sqrt(D)) v over the keys that `mask` allows (Vaswani et al. 2017, eq. 1).
 
     Equal to `scaled_dot_product_attention` to 1e-5, in T x S memory. Without a mask it is
-    causal. A soft cap c turns each score s into c tanh(s / c) (Gemma 2, section 2.1).
+    causal. A soft cap c turns each score s into c tanh(s / c) (Gemma 2, section 2.1); `p` is the
+    probability of dropout.
     """
     group = q.shape[1] // k.shape[1]  # query heads per key/value head
     k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
@@ -101,4 +100,4 @@ def explicit_attention(
     if mask is None:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
     weights = scores.float().masked_fill(~mask, float("-inf")).softmax(-1).type_as(v)
-    return F.dropout(weights, dropout) @ v
+    return dropout(weights, p) @ v

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from llm.config.model import ModelConfig
+from llm.model.dropout import dropout
 from llm.model.norm import build_norm
 
 
@@ -41,7 +41,7 @@ class Backbone(nn.Module):
 
     def through_blocks(self, x: Float[Tensor, "b t c"], *context: Any) -> Float[Tensor, "b t c"]:
         """Embeddings to final hidden states; every block is given `context` besides."""
-        x = F.dropout(x.to(self.compute_dtype), self.config.dropout, self.training)
+        x = dropout(x.to(self.compute_dtype), self.config.dropout, self.training)
         for block in self.blocks:
             x = block(x, *context)
         return self.norm(x)

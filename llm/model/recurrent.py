@@ -10,13 +10,13 @@ import math
 from typing import Protocol, runtime_checkable
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
 
 from llm.config.model import ModelConfig
 from llm.model.backbone import Backbone
+from llm.model.dropout import dropout
 from llm.model.norm import build_norm
 
 State = tuple[Float[Tensor, "1 b c"], Float[Tensor, "1 b c"]]  # hidden, cell
@@ -50,7 +50,7 @@ class LSTMBlock(nn.Module):
             y, after = read_documents(self.lstm, self.norm(x), begins, before)
         if cache is not None:
             cache.states[self.layer] = after
-        return x + F.dropout(y, self.dropout, self.training)
+        return x + dropout(y, self.dropout, self.training)
 
 
 def read_documents(

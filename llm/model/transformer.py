@@ -7,7 +7,6 @@ D width of a head, V vocab_size, N selected positions.
 import math
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -15,6 +14,7 @@ from llm.config.model import ModelConfig
 from llm.model.attention import Attention, LayerCache
 from llm.model.backbone import Backbone
 from llm.model.cross_entropy import chunked_cross_entropy, whole_cross_entropy
+from llm.model.dropout import dropout
 from llm.model.feed_forward import build_feed_forward
 from llm.model.linear import Linear, is_sharded
 from llm.model.mask import attention_mask
@@ -47,7 +47,7 @@ class Block(nn.Module):
         return x + self._drop(self.mlp(self.norm_2(x)))
 
     def _drop(self, x: Float[Tensor, "b t c"]) -> Float[Tensor, "b t c"]:
-        return F.dropout(x, self.dropout, self.training)
+        return dropout(x, self.dropout, self.training)
 
 
 class TransformerBackbone(Backbone):

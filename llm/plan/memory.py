@@ -18,6 +18,7 @@ from llm.config.train import LaunchConfig, TrainConfig
 FP32_BYTES = 4
 ROW_BYTES = {"cpu": 16_000_000, "cuda": 1_000_000_000}  # as llm.model.cross_entropy
 LEAST_ROWS = 256
+TILE = 128  # as llm.model.causal
 LOGITS_ALIVE = (
     4  # copies of some rows of logits: themselves, probabilities, gradient, one on its way
 )
@@ -110,12 +111,11 @@ def _block_bytes(model: ModelConfig, length: int, number: int, device: str) -> f
     numbers += _inner(model)
     scores = model.n_head * length
     size = number * numbers
-    if (
-        model.attention_softcap
-    ):  # without a fused kernel: capped, softmax in fp32, and both in 4 or 2
+    fused = not model.attention_softcap and not (model.dropout and model.attention != "full")
+    if not fused:  # capped or dropped, softmax in fp32, and both in 4 or 2
         size += 8 * scores
-    elif model.dropout and on_cpu:
-        size += 12 * scores
+    elif model.dropout and on_cpu:  # masks of tiles, which end with their last query
+        size += number * model.n_head * min(length, (length + TILE) // 2)
     if model.dropout:
         size += 2 * width * (number if on_cpu else 1)
     return size

@@ -11,7 +11,7 @@ import torch
 from llm.config.model import ModelConfig
 from llm.config.params import load_params
 from llm.config.train import LaunchConfig, TrainConfig
-from llm.model import cross_entropy
+from llm.model import causal, cross_entropy
 from llm.model.transformer import LanguageModel
 from llm.plan import memory
 from llm.plan.fit import CPU_WASTE
@@ -129,6 +129,7 @@ def test_weights_and_optimizer_are_those_of_the_network(optimizer: str) -> None:
 def test_rows_of_logits_are_those_of_the_loss() -> None:
     assert memory.ROW_BYTES == cross_entropy.ROW_BYTES
     assert memory.LEAST_ROWS == cross_entropy.LEAST_ROWS
+    assert memory.TILE == causal.TILE
 
 
 def test_earlier_micro_batches_leave_their_gradients() -> None:

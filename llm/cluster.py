@@ -30,6 +30,7 @@ from typing import Any, Protocol, TypeVar
 
 from llm.errors import ConfigError, LLMError, UnreachableError
 from llm.on_cluster import pack, run_in
+from llm.resident import note_workers
 from llm.tied import tie_to_parent
 
 Item = TypeVar("Item")
@@ -90,7 +91,10 @@ def open_pool(on: Workers | int) -> Iterator[Pool]:
         _of_one_thread(),
         ProcessPoolExecutor(others, mp_context=context, initializer=tie_to_parent) as executor,
     ):
-        yield _Local(executor, workers)
+        try:
+            yield _Local(executor, workers)
+        finally:
+            note_workers(child.pid for child in multiprocessing.active_children() if child.pid)
 
 
 @contextmanager

@@ -34,6 +34,7 @@ from llm.config.base import Section, load_section, read_yaml, value_at
 from llm.config.paths import Paths
 from llm.errors import ConfigError, LLMError, UnreachableError
 from llm.files import fingerprint, is_disk_full, write_json
+from llm.resident import peak_mib
 from llm.tied import EXIT_TERMINATED, tie_to_parent
 from llm.tracking.spool import Recorder, flatten, recording
 
@@ -237,18 +238,17 @@ def _record_results(recorder: Recorder, metrics: dict[str, Any], timings: dict[s
 
 
 def _usage(wall_s: float) -> dict[str, float]:
-    """Seconds, and memory: own peak, and for each worker that of the largest child.
+    """Seconds, and memory: own peak and that of the map's workers.
 
     The process that sends records to MLflow, and dvc itself, are not in it.
     """
     own = resource.getrusage(resource.RUSAGE_SELF)
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    kib = own.ru_maxrss + worker_count() * children.ru_maxrss
     cpu_s = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
     return {
         "wall_s": round(wall_s, 2),
         "cpu_s": round(cpu_s, 2),
-        "peak_rss_mb": round(kib / 1024, 1),
+        "peak_rss_mb": round(peak_mib(), 1),
     }
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from llm.config.base import load_section
-from llm.config.corpus import ExtractConfig, GatherConfig, PythonDocsSource
+from llm.config.corpus import ExtractConfig, GatherConfig, Limits, PythonDocsSource
 from llm.config.paths import Paths
 from llm.process import Context
 from llm.stages import extract, gather
@@ -23,7 +23,10 @@ def docstrings(folder: Path, count: int) -> Paths:
     names = ("data", "models", "metrics", "timings", "plots", "reports", "work")
     paths = Paths(**{name: str(folder / name) for name in names})
     if not paths.stage("extract").exists():
-        source = PythonDocsSource(kind="python_docs", name="docs", stdlib=True, packages=PACKAGES)
+        limits = Limits(max_documents=0, max_record_bytes=20_000_000, max_inflation=100)
+        source = PythonDocsSource(
+            kind="python_docs", name="docs", stdlib=True, packages=PACKAGES, limits=limits
+        )
         every = GatherConfig(sources=[source], max_documents=count, shard_bytes=SHARD_BYTES)
         gather.run(_context("gather", paths), gather=every)
         config = load_section(ExtractConfig, "extract", Path("params.yaml"))

@@ -21,6 +21,17 @@ Network = Annotated[str, AfterValidator(_network)]
 PackageName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]  # top-level
 
 
+class Limits(Section):
+    """What a source may cost; what goes beyond is skipped and counted."""
+
+    max_documents: NonNegativeInt
+    """Stop after the first so many; 0 is all."""
+    max_record_bytes: Annotated[int, Field(gt=0, le=1_000_000_000)]
+    """A longer file, line, cell or page is skipped as `too_long`."""
+    max_inflation: Annotated[int, Field(ge=2)]
+    """A compressed file that grows to more than so many times its size is left there, as `bomb`."""
+
+
 class PythonDocsSource(Section):
     """Docstrings of the running interpreter's standard library and of installed packages."""
 
@@ -32,17 +43,8 @@ class PythonDocsSource(Section):
     """Harvest the standard library."""
     packages: list[PackageName]
     """Import names of installed packages."""
-
-
-class Limits(Section):
-    """What a source may cost; what goes beyond is skipped and counted."""
-
-    max_documents: NonNegativeInt
-    """Stop after the first so many; 0 is all."""
-    max_record_bytes: Annotated[int, Field(gt=0, le=1_000_000_000)]
-    """A longer file, line, cell or page is skipped as `too_long`."""
-    max_inflation: Annotated[int, Field(ge=2)]
-    """A compressed file that grows to more than so many times its size is left there, as `bomb`."""
+    limits: Limits
+    """Of its size; a record is a file of source code."""
 
 
 class FolderSource(Section):

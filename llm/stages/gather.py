@@ -68,8 +68,7 @@ class _Source:
         self.counts: dict[str, Any] = {"documents": 0, "bytes": 0, "failed": 0}
         self._parts = parts[source.name]
         self._sample_size = gather.max_documents
-        limits = getattr(source, "limits", None)
-        self._limit: int | None = (limits.max_documents if limits else 0) or None
+        self._limit = source.limits.max_documents or None
         self._gathered: list[Gathered] = []
 
     def documents(self, on: Workers) -> Iterator[pa.Table]:

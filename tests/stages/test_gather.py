@@ -32,7 +32,9 @@ def docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PythonDocsSource:
     (package / "broken.py").write_text("def")
     (package / "__init__.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path / "lib")
-    return PythonDocsSource(kind="python_docs", name="docs", stdlib=False, packages=["zpackage"])
+    return PythonDocsSource(
+        kind="python_docs", name="docs", stdlib=False, packages=["zpackage"], limits=LIMITS
+    )
 
 
 @pytest.fixture
@@ -120,9 +122,12 @@ def test_a_source_of_nothing_but_bad_rows_says_what_is_wrong_with_them(
 
 
 def test_a_source_stops_at_its_own_limit(paths: Paths, docs: PythonDocsSource, notes: FolderSource):
-    few = notes.model_copy(update={"limits": LIMITS.model_copy(update={"max_documents": 7})})
-    metrics = assert_same_outs("gather", paths, run, gather=config(docs, few))
-    assert metrics["by_source"]["notes"]["documents"] == 7
+    few = [
+        source.model_copy(update={"limits": LIMITS.model_copy(update={"max_documents": most})})
+        for source, most in ((docs, 25), (notes, 7))  # 20 of the 25 are in the first part
+    ]
+    metrics = assert_same_outs("gather", paths, run, gather=config(*few))
+    assert [each["documents"] for each in metrics["by_source"].values()] == [25, 7]
     urls = [row["url"] for row in read_documents(paths.stage("gather")) if row["source"] == "notes"]
     assert urls == [f"file:{number:02d}.txt" for number in range(7)]
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from llm.config.corpus import PythonDocsSource
+from llm.config.corpus import Limits, PythonDocsSource
 from llm.corpus.documents import Row, document_id, dump_meta, valid_unicode
 from llm.corpus.sources.items import Found, Item, Skipped
 from llm.errors import DataError
@@ -106,8 +106,8 @@ def batches(files: list[PythonFile]) -> list[list[PythonFile]]:
     return runs
 
 
-def read_python_files(files: Iterable[PythonFile]) -> Iterator[Item]:
-    """The documents of some files; a file that does not parse is skipped.
+def read_python_files(files: Iterable[PythonFile], limits: Limits) -> Iterator[Item]:
+    """The documents of some files; a file that does not parse or is too long is skipped.
 
     Without garbage collection: syntax trees have no cycles, and looking for some takes a
     third of the time.
@@ -115,14 +115,18 @@ def read_python_files(files: Iterable[PythonFile]) -> Iterator[Item]:
     collecting = gc.isenabled()
     gc.disable()
     try:
-        yield from _read(files)
+        yield from _read(files, limits)
     finally:
         if collecting:
             gc.enable()
 
 
-def _read(files: Iterable[PythonFile]) -> Iterator[Item]:
+def _read(files: Iterable[PythonFile], limits: Limits) -> Iterator[Item]:
     for file in files:
+        size = file.path.stat().st_size
+        if size > limits.max_record_bytes:
+            yield Skipped(f"python:{file.module}", "too_long", f"{size:,} bytes")
+            continue
         try:
             with warnings.catch_warnings(action="ignore"):  # invalid escapes in old code
                 tree = ast.parse(file.path.read_bytes())

@@ -134,7 +134,7 @@ def _items(part: Part, start: int) -> Iterator[Item]:
     source, name = part.source, part.names[0]
     match source:
         case PythonDocsSource():
-            return read_python_files(part.files)
+            return read_python_files(part.files, source.limits)
         case FolderSource():
             if len(part.names) > 1:
                 return _small_files(source, part.names)
@@ -186,8 +186,7 @@ class _Progress:
         return Gathered(part.folder, self._chunks, self._documents, dict(self._skipped))
 
     def _read(self) -> None:
-        limits = getattr(self._part.source, "limits", None)
-        most = limits.max_documents if limits else 0
+        most = self._part.source.limits.max_documents
         found, skipped, held_bytes = [], [], 0
         # url, python_docs and small files give no positions to go on from: they are saved once, at the end
         for item in _items(self._part, self._position):

@@ -10,10 +10,11 @@ from llm.corpus.documents import Row
 from llm.corpus.sources.items import Found, Skipped
 from llm.corpus.sources.python_docs import PythonFile, batches, python_files, read_python_files
 from llm.errors import DataError
+from tests.corpus.sources.conftest import LIMITS
 
 
 def read(files: list[PythonFile]) -> list[Row]:
-    return [item.row for item in read_python_files(files) if isinstance(item, Found)]
+    return [item.row for item in read_python_files(files, LIMITS) if isinstance(item, Found)]
 
 
 CODE = '''"""The module."""
@@ -77,7 +78,9 @@ def package(folder: Path, files: dict[str, str | bytes]) -> None:
 
 
 def source(*packages: str, stdlib: bool = False) -> PythonDocsSource:
-    return PythonDocsSource(kind="python_docs", name="docs", stdlib=stdlib, packages=list(packages))
+    return PythonDocsSource(
+        kind="python_docs", name="docs", stdlib=stdlib, packages=list(packages), limits=LIMITS
+    )
 
 
 def test_what_is_documented_public_and_outside_functions_is_harvested(tmp_path: Path):
@@ -146,13 +149,24 @@ def test_a_class_is_called_as_its_init_without_self(tmp_path: Path, arguments: s
     assert json.loads(row["meta"])["signature"] == signature
 
 
+def test_a_file_beyond_the_limit_is_skipped_and_not_parsed(tmp_path: Path):
+    package(tmp_path, {"a.py": CODE, "b.py": '"""Doc."""' + "#" * 99})
+    files = [PythonFile(tmp_path / f"{name}.py", name, "docs") for name in "ab"]
+    limits = LIMITS.model_copy(update={"max_record_bytes": 109})
+    (skipped, found) = read_python_files(files, limits)
+    assert isinstance(skipped, Skipped)
+    assert (skipped.url, skipped.reason) == ("python:a", "too_long")
+    assert isinstance(found, Found)
+    assert found.row["url"] == "python:b"
+
+
 def test_files_that_do_not_parse_are_counted(tmp_path: Path):
     package(
         tmp_path,
         {"a.py": "def (", "b.py": b"x = '\xff'", "c.py": b"\x00", "d.py": '"""Good."""'},
     )
     files = [PythonFile(tmp_path / f"{name}.py", name, "docs") for name in "abcd"]
-    items = list(read_python_files(files))
+    items = list(read_python_files(files, LIMITS))
     assert [isinstance(item, Found) for item in items].count(True) == 1
     assert [item.reason for item in items if isinstance(item, Skipped)] == ["not_python"] * 3
 

@@ -147,8 +147,8 @@ def main() -> None:
     )
     once = None
     for times in (1, TIMES):
-        measured, peak = _watched(measure_stage, data, times)
-        run = Run(*measured, peak)
+        (size, wall_s), peak = _watched(measure_stage, data, times)
+        run = Run(size, wall_s, peak)
         once = once or run
         logger.info(
             f"| {times} x | {run.text_bytes / 1e6:.0f} | {run.wall_s:.1f} "

@@ -1,6 +1,7 @@
 """A shard of documents as ids, split into train and val, each as often as its source's weight says."""
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
@@ -35,7 +36,8 @@ class Work:
     """One copy of one shard to encode."""
 
     path: Path
-    tokenizer: Path
+    tokenizer: Path  # its folder
+    tokenizer_hash: str
     config: TokenizeConfig
     copy: int  # val goes with the first, 0
 
@@ -89,7 +91,7 @@ class _Drawn:
 
 def encode_shard(work: Work) -> Part:
     """One copy of the documents of a shard that are read that often."""
-    tokenizer = Tokenizer.load(work.tokenizer)
+    tokenizer, encoder = _load(work.tokenizer, work.tokenizer_hash)
     mix = Mix(work.config.weights, work.config.seed)
     drawn, left_out = {name: _Drawn() for name in SPLITS}, _Drawn()
     for row in read_shard(work.path, ("id", "source", "text")).to_pylist():
@@ -99,7 +101,6 @@ def encode_shard(work: Work) -> Part:
             drawn["val" if is_val else "train"].add(row, copies)
         elif not copies:
             left_out.add(row, 0)
-    encoder = Encoder(tokenizer)
     splits = {name: _encode(encoder, tokenizer, each.rows) for name, each in drawn.items()}
     if work.copy:
         return Part(splits, empty_table(DOCUMENTS))
@@ -107,6 +108,13 @@ def encode_shard(work: Work) -> Part:
     return Part(
         splits, pa.concat_tables([*tables, left_out.table("train", np.zeros(len(left_out.rows)))])
     )
+
+
+@lru_cache(maxsize=1)  # a process encodes many shards, and a large vocabulary takes seconds
+def _load(folder: Path, tokenizer_hash: str) -> tuple[Tokenizer, Encoder]:
+    tokenizer = Tokenizer.load(folder)
+    assert tokenizer.hash == tokenizer_hash, "the stage that writes it has ended"
+    return tokenizer, Encoder(tokenizer)
 
 
 def _encode(encoder: Encoder, tokenizer: Tokenizer, rows: list[Row]) -> Encoded:

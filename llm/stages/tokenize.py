@@ -53,7 +53,7 @@ def run(ctx: Context, *, tokenize: TokenizeConfig) -> dict[str, Any]:
     with write_dir(ctx.out) as partial:
         with ExitStack() as stack:
             splits = {name: _Split(stack, partial / name, tokenize, tokenizer) for name in SPLITS}
-            for number, part in enumerate(_parts(ctx, tokenize)):
+            for number, part in enumerate(_parts(ctx, tokenize, tokenizer)):
                 for name, encoded in part.splits.items():
                     splits[name].write(encoded)
                 baseline.add(part.splits["train"].triples)
@@ -77,12 +77,12 @@ def run(ctx: Context, *, tokenize: TokenizeConfig) -> dict[str, Any]:
     }
 
 
-def _parts(ctx: Context, config: TokenizeConfig) -> Iterator[Part]:
+def _parts(ctx: Context, config: TokenizeConfig, tokenizer: Tokenizer) -> Iterator[Part]:
     """Every shard's first copies, in order, then every shard's second copies, and so on."""
     folder = ctx.paths.stage("tokenizer")
     paths = shard_paths(ctx.paths.stage("decontaminate") / "kept")
     copies = range(Mix(config.weights, config.seed).most_copies)
-    work = [Work(path, folder, config, copy) for copy in copies for path in paths]
+    work = [Work(path, folder, tokenizer.hash, config, copy) for copy in copies for path in paths]
     with closing(map_shards(encode_shard, work, ctx)) as parts:
         yield from parts
 

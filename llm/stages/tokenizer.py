@@ -59,6 +59,15 @@ def run(ctx: Context, *, tokenizer: TokenizerConfig) -> dict[str, Any]:
             save_tokenizer(partial, train_tokenizer(iter(sample), tokenizer))
     made = Tokenizer.load(ctx.out)
     logger.info("%d ids from %d bytes of text", made.vocab_size, sample.bytes)
+    if not tokenizer.init_from and made.vocab_size < tokenizer.vocab_size:
+        logger.warning(
+            "tokenizer.vocab_size=%d is more than the sample holds: no other pair is in it "
+            "tokenizer.min_frequency=%d times. What follows, the model too, has %d ids; "
+            "raise tokenizer.sample_bytes or gather more text for more",
+            tokenizer.vocab_size,
+            tokenizer.min_frequency,
+            made.vocab_size,
+        )
     return {
         "vocab_size": made.vocab_size,
         "sample_documents": sample.documents,

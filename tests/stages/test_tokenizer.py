@@ -33,6 +33,18 @@ def test_a_large_enough_sample_is_the_whole_corpus(corpus: Paths):
     assert metrics["vocab_size"] == 320 == Tokenizer.load(corpus.stage("tokenizer")).vocab_size
 
 
+def test_a_sample_of_too_few_pairs_is_told_and_what_follows_has_as_many_ids_as_there_are(
+    corpus: Paths, caplog: pytest.LogCaptureFixture
+):
+    more = CONFIG.model_copy(update={"vocab_size": 131_072})
+    found = run(context("tokenizer", corpus), tokenizer=more)["vocab_size"]
+    assert 320 < found < 131_072
+    assert found == Tokenizer.load(corpus.stage("tokenizer")).vocab_size
+    (said,) = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert said.startswith("tokenizer.vocab_size=131072 is more than the sample holds")
+    assert f"has {found} ids" in said
+
+
 def test_the_measures_are_those_of_the_held_out_text(corpus: Paths):
     german = {"source": "web", "language": "de", "text": "Größe und Länge: 漢字"}
     rows = [function_row(n) for n in range(100, 110)]

@@ -180,10 +180,11 @@ class GatherConfig(Section):
 class ExtractConfig(Section):
     """Main text of web pages, normalisation and language identification."""
 
-    html: Literal["hybrid", "trafilatura", "resiliparse"]
-    """The extractor; hybrid asks Resiliparse first, and Trafilatura where that is in doubt."""
-    min_long_line_frac: Fraction
-    """Of hybrid: Resiliparse is in doubt when a smaller share of its text stands in long lines."""
+    html: Literal["blocks", "trafilatura", "resiliparse"]
+    """The extractor; blocks judges a page block by block, and is the fast one of Trafilatura's
+    quality."""
+    fallback_characters: NonNegativeInt
+    """Of blocks: a page in which it finds fewer is Trafilatura's, if that finds more; 0: none is."""
     repair: bool
     """Undo mojibake such as `schÃ¶n` (ftfy)."""
     min_characters: PositiveInt

@@ -13,7 +13,7 @@ from llm.stages.extract import run
 from tests.stages.corpus_inputs import assert_same_outs, context
 
 CONFIG = ExtractConfig(
-    html="hybrid", min_long_line_frac=0.9, repair=True, min_characters=20, language_characters=400
+    html="blocks", fallback_characters=150, repair=True, min_characters=20, language_characters=400
 )
 ENGLISH = "The quick brown fox jumps over the lazy dog and runs away from it."
 GERMAN = "Der schnelle braune Fuchs springt über den faulen Hund und läuft davon."
@@ -67,14 +67,14 @@ def test_pages_give_their_main_text_and_what_has_none_is_counted(
         gathered("<html><body><p>breaks it", 2, "text/html"),
         gathered(GERMAN.encode().decode("cp1252"), 3),
     ]
-    real = html.article
+    real = html.EXTRACTORS["blocks"]
 
     def fragile(text: str) -> str:
         if "breaks it" in text:
             raise ValueError("odd page")
         return real(text)
 
-    monkeypatch.setattr(html, "article", fragile)
+    monkeypatch.setitem(html.EXTRACTORS, "blocks", fragile)
     write_shards(paths.stage("gather"), rows, GATHERED, 1_000_000)
     metrics = run(context("extract", paths), extract=CONFIG)
     first, second = read_documents(paths.stage("extract"))
@@ -82,4 +82,4 @@ def test_pages_give_their_main_text_and_what_has_none_is_counted(
     assert second["text"] == GERMAN
     assert metrics["repaired"] == 1
     assert metrics["failed"] == {"broken": 1, "no_main_text": 1}
-    assert metrics["extractors"] == {"resiliparse": 1, "trafilatura": 1}
+    assert metrics["extractors"] == {"blocks": 1, "trafilatura": 1}

@@ -140,7 +140,7 @@ def _items(part: Part, start: int) -> Iterator[Item]:
                 return _small_files(source, part.names)
             return read_folder_file(source, name, start)
         case UrlSource():
-            return read_url(source, name, part.folder, part.sharers)
+            return read_url(source, name, part.folder, part.sharers, start)
         case WarcSource() | CommonCrawlSource():
             return read_archive(
                 source.name, name, source.limits, source.allow_private, start, part.sharers
@@ -188,7 +188,7 @@ class _Progress:
     def _read(self) -> None:
         most = self._part.source.limits.max_documents
         found, skipped, held_bytes = [], [], 0
-        # url, python_docs and small files give no positions to go on from: they are saved once, at the end
+        # python_docs, whole texts and small files give no positions to go on from: they are saved once, at the end
         for item in _items(self._part, self._position):
             if held_bytes >= self._part.chunk_bytes and item.position > self._position:
                 self._save(found, skipped, done=False)

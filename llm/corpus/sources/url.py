@@ -11,7 +11,7 @@ from llm.config.corpus import File, UrlSource
 from llm.corpus.sources.formats import Origin, is_readable, known_endings, read_file
 from llm.corpus.sources.http import GoneError, HttpFile
 from llm.corpus.sources.items import Item
-from llm.corpus.sources.warc import ENDINGS, read_records
+from llm.corpus.sources.warc import ENDINGS, read_records_after
 from llm.errors import DataError
 
 CHUNK_BYTES = 1 << 20
@@ -34,8 +34,13 @@ def file_name(url: str) -> str:
     return PurePosixPath(unquote(urlsplit(url).path)).name
 
 
-def read_url(source: UrlSource, url: str, folder: Path, sharers: int) -> Iterator[Item]:
-    """The documents of one file, which is kept in `folder` until it is read."""
+def read_url(
+    source: UrlSource, url: str, folder: Path, sharers: int, start: int = 0
+) -> Iterator[Item]:
+    """The documents of one file after position `start`; it is kept in `folder` until it is read.
+
+    NotResumableError as of an archive.
+    """
     file = next(each for each in source.files if each.url == url)
     path = folder / file.sha256
     if not path.exists():
@@ -44,9 +49,10 @@ def read_url(source: UrlSource, url: str, folder: Path, sharers: int) -> Iterato
     origin = Origin(source.name, url, source.text_field, {"file": name})
     with path.open("rb") as stream:
         if name.lower().endswith(ENDINGS):
-            yield from read_records(source.name, url, stream, source.limits)
+            stream.seek(start)
+            yield from read_records_after(source.name, url, stream, source.limits, start)
         else:
-            yield from read_file(stream, name, origin, source.limits)
+            yield from read_file(stream, name, origin, source.limits, start)
     path.unlink()
 
 

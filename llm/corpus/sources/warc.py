@@ -95,13 +95,23 @@ def read_archive(
     try:
         stream = open_location(location, allow_private, start, sharers)
         with stream:
-            if start and not stream.peek(8).startswith(RECORD_STARTS):  # pyright: ignore[reportAttributeAccessIssue]
-                raise NotResumableError(f"{location}: no record begins at byte {start}")
-            for item in read_records(source, location, stream, limits, start):
-                if item.position > start or not start:
-                    yield item
+            yield from read_records_after(source, location, stream, limits, start)
     except (GoneError, OSError) as error:
         yield Skipped(location, "unreadable", str(error), start)
+
+
+def read_records_after(
+    source: str, location: str, stream: BinaryIO, limits: Limits, start: int
+) -> Iterator[Item]:
+    """The documents after the record at byte `start`, where the archive's stream stands.
+
+    NotResumableError when no record begins there.
+    """
+    if start and not stream.peek(8).startswith(RECORD_STARTS):  # pyright: ignore[reportAttributeAccessIssue]
+        raise NotResumableError(f"{location}: no record begins at byte {start}")
+    for item in read_records(source, location, stream, limits, start):
+        if item.position > start or not start:
+            yield item
 
 
 def read_records(

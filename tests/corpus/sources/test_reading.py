@@ -1,13 +1,14 @@
 """Parts: stopped anywhere and run again, they give what an undisturbed run gives."""
 
 import gzip
+import hashlib
 import json
 import random
 from pathlib import Path
 
 import pytest
 
-from llm.config.corpus import FolderSource, Limits, WarcSource
+from llm.config.corpus import File, FolderSource, Limits, UrlSource, WarcSource
 from llm.corpus.sources import reading
 from llm.corpus.sources.reading import Gathered, Part, gather_part, list_parts
 from llm.errors import DataError
@@ -32,7 +33,7 @@ def folder(tmp_path: Path, limits: Limits) -> FolderSource:
     )
 
 
-def parts(source: FolderSource | WarcSource, work: Path) -> list[Part]:
+def parts(source: FolderSource | UrlSource | WarcSource, work: Path) -> list[Part]:
     return list_parts(source, work, 500, 1)
 
 
@@ -110,6 +111,41 @@ def test_a_crawl_goes_on_where_the_connection_was_lost(
     ((_, wanted),) = server.requests
     assert wanted
     assert int(wanted.removeprefix("bytes=").rstrip("-")) > len(data) // 4
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.warc.gz", "a.warc"])
+def test_a_download_stopped_while_it_is_read_goes_on_to_the_same_end(
+    server: Server, limits: Limits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    lines = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+    packed = archive(*map(response, range(40)), packed=".gz" if name.endswith(".gz") else "")
+    data = gzip.compress(lines) if "jsonl" in name else packed
+    server.files[name] = data
+    source = UrlSource(
+        kind="url",
+        name="web",
+        files=[File(url=server.url(name), sha256=hashlib.sha256(data).hexdigest())],
+        text_field="text",
+        allow_private=ALLOWED,
+        limits=limits,
+    )
+    whole = gather_part(parts(source, tmp_path / "whole")[0])
+    (part,) = parts(source, tmp_path / "stopped")
+    write_json = reading.write_json
+
+    def broken(path: Path, state: dict[str, object]) -> None:
+        write_json(path, state)
+        if state["chunks"] == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(reading, "write_json", broken)
+    with pytest.raises(KeyboardInterrupt):
+        gather_part(part)
+    monkeypatch.setattr(reading, "write_json", write_json)
+    again = gather_part(part)
+    assert rows(again) == rows(whole)
+    assert again.skipped == whole.skipped
+    assert again.documents == whole.documents > 2
 
 
 def test_an_archive_without_places_to_go_on_from_is_read_anew(

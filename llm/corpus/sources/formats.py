@@ -70,14 +70,16 @@ def read_file(
 
     Nothing that the file holds raises, and no more than a record of it is in memory.
     """
-    row = 0
+    row, is_empty = 0, True
     try:
         reader, ending = inflated(stream, name, limits.max_inflation)
         read = ROWS.get(ending) or (_parquet if ending == ".parquet" else _whole)
         for item in read(reader, ending, origin, limits):
-            row = item.position
+            row, is_empty = item.position, False
             if row > start or row == 0:
                 yield item
+        if is_empty:
+            yield origin.skipped("empty", "no row")
     except BombError as error:
         yield origin.skipped("bomb", f"after row {row}: {error}" if row else str(error))
     except (OSError, EOFError) as error:

@@ -40,5 +40,5 @@ def document(source: str, url: str, mime: str, content: str, meta: dict[str, Any
         "url": url,
         "mime": mime,
         "content": content,
-        "meta": dump_meta(meta),
+        "meta": valid_unicode(dump_meta(meta)),
     }

@@ -38,18 +38,22 @@ def open_location(
 def expand(pattern: str, endings: tuple[str, ...], where: str) -> list[str]:
     """The files that a path, folder or pattern means, sorted; DataError when there are none.
 
-    A URL of a web server is one file.
+    A URL of a web server is one file. File systems that go through another one are refused: they
+    would reach web servers without the guard of `HttpFile`.
     """
+    if "::" in pattern:
+        raise DataError(f"{where}: {pattern} is a chain of file systems; name one, e.g. s3://")
     if pattern.startswith(HTTP):
         return [pattern]
-    system, path = fsspec.core.url_to_fs(pattern)
     try:
+        system, path = fsspec.core.url_to_fs(pattern)
         if system.isdir(path):
             found = [name for name in system.find(path) if name.endswith(endings)]
         else:
             found = system.glob(path)
-    except (OSError, ImportError) as error:
-        raise DataError(f"{where}: {pattern} can't be listed: {error}") from None
+    except Exception as error:  # each store's client has errors of its own
+        name = type(error).__name__
+        raise DataError(f"{where}: {pattern} can't be listed: {name}: {error}") from None
     if not found:
         raise DataError(f"{where}: {pattern} is no file; correct the path")
     return sorted(system.unstrip_protocol(name) if is_remote(pattern) else name for name in found)

@@ -120,6 +120,7 @@ def read_records(
     """The documents of an archive whose stream stands at byte `start`."""
     watched = Watched(stream)
     inflated, position, last = 0, start, location
+    is_empty = True
     try:
         records = ArchiveIterator(
             watched,  # pyright: ignore[reportArgumentType]
@@ -127,7 +128,7 @@ def read_records(
             strict_mode=False,
         )
         for record in records:
-            position = start + record.stream_pos
+            position, is_empty = start + record.stream_pos, False
             last = record.headers.get("WARC-Target-URI") or location
             inflated += record.content_length
             if inflated > max(FREE_BYTES, limits.max_inflation * watched.count):
@@ -142,6 +143,9 @@ def read_records(
             raise watched.failure from None
         detail = f"after the record at byte {position} ({last}): {error}"
         yield Skipped(location, "damaged", detail, position + 1)
+        return
+    if is_empty:
+        yield Skipped(location, "empty", "no record", position)
 
 
 def _judged(source: str, location: str, record: WarcRecord, position: int, limits: Limits) -> Item:

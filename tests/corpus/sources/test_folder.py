@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm.config.corpus import FolderSource, Limits
+from llm.corpus.documents import GATHERED, text_schema, write_rows
 from llm.corpus.sources.folder import folder_files, read_folder_file
 from llm.corpus.sources.items import Found, Item, Skipped
 from llm.errors import DataError
@@ -161,10 +163,19 @@ def test_text_of_another_encoding_is_recognised(read):
 
 def test_zero_bytes_are_counted(read):
     assert reasons(read("a.txt", b"")) == ["empty"]
-    assert read("a.jsonl", b"") == []
+    assert reasons(read("a.jsonl", b"")) == ["empty"]
+    assert reasons(read("a.csv.gz", gzip.compress(b"text\n"))) == ["empty"]
     assert reasons(read("a.txt", b"\0" * 5000)) == ["encoding"]
     assert reasons(read("a.txt.gz", b"")) == ["empty"]
     assert reasons(read("a.parquet", b"")) == ["damaged"]
+
+
+def test_a_name_that_is_no_utf_8_is_no_obstacle(tmp_path: Path, limits: Limits):
+    name = os.fsdecode(b"sch\xf6n.txt")
+    (tmp_path / name).write_text("A text.")
+    (row,) = rows_of(source(tmp_path, limits))
+    assert json.loads(row["meta"])["file"] == "sch\ufffdn.txt"
+    write_rows(tmp_path / "out", [row], text_schema(*GATHERED))
 
 
 def test_a_truncated_gzip_gives_its_rows_up_to_the_cut(read):

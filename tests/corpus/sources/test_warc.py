@@ -164,7 +164,7 @@ def test_a_damaged_archive_gives_what_is_before_the_damage(put, limits: Limits):
     assert set(reasons(items)) <= {"damaged", "truncated"}
     assert reasons(items)
     assert reasons(read(put(b"no archive" * 100), limits)) == ["damaged"]
-    assert read(put(b""), limits) == []
+    assert reasons(read(put(b""), limits)) == ["empty"]
 
 
 def test_a_bomb_is_left(put, limits: Limits):
@@ -187,6 +187,18 @@ def test_paths_may_be_files_folders_patterns_and_urls(put, tmp_path: Path, limit
     assert warc_files(source(["https://example.org/x.warc"], limits))
     with pytest.raises(DataError, match=r"web\.paths: .*gone is no file"):
         warc_files(source([str(tmp_path / "gone")], limits))
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("simplecache::http://127.0.0.1:9/a.warc.gz", "is a chain of file systems"),
+        ("nosuch://bucket/a.warc.gz", "can't be listed: ValueError: Protocol not known"),
+    ],
+)
+def test_what_no_store_can_be_asked_for_is_one_error(path: str, words: str, limits: Limits):
+    with pytest.raises(DataError, match=words):
+        warc_files(source([path], limits))
 
 
 def test_archives_in_a_store_are_read_through_fsspec(limits: Limits):

@@ -51,7 +51,7 @@ def write_corpus(tmp_path: Path) -> None:
         10_000,
     )
     copy = {"id": IDS["copy"], "kept_id": IDS["kept"], "kind": "near"}
-    record("dedup/clusters.parquet", copy, copy | {"id": IDS["kept"]})
+    record("dedup/clusters.parquet", copy)
     write_shards(
         tmp_path / "dedup/kept",
         rows("kept", "held", "dirty", "flagged", "thinned"),

@@ -95,11 +95,13 @@ def trace(
         return
     first = steps[0]
     console.print(
-        f"[bold]{escape(first['url'])}[/]  {escape(first['source'])}  [dim]{first['id']}[/]"
+        f"[bold]{escape(first['url'])}[/]  {escape(first['source'])}  [dim]{first['id'] or ''}[/]"
     )
+    text = None
     for step in steps:
         if step["kept"]:
-            verdict = _kept(step["stage"], step["kept"])
+            verdict = _kept(step["stage"], step["kept"], text)
+            text = step["kept"].get("text")
         elif "rule" in step:
             verdict = f"dropped by {step['rule']}" + (f": {step['value']}" if step["value"] else "")
         else:
@@ -107,8 +109,8 @@ def trace(
         console.print(f"  {step['stage']:14} {escape(verdict)}")
 
 
-def _kept(stage: str, document: dict[str, Any]) -> str:
-    """What a stage made of a document that it kept."""
+def _kept(stage: str, document: dict[str, Any], before: str | None) -> str:
+    """What a stage made of a document that it kept, whose text the stage before left as `before`."""
     if stage == "gather":
         return (
             f"{document['mime']}, {len(document['content']):,} characters, {document['meta'][:200]}"
@@ -121,4 +123,6 @@ def _kept(stage: str, document: dict[str, Any]) -> str:
     if stage == "tokenize":
         times = f", {document['copies']} times" if document["copies"] > 1 else ""
         return f"in {document['split']}{times}, {document['tokens']:,} tokens"
+    if before is not None and document["text"] != before:
+        return f"kept, its text changed: {len(before):,} to {len(document['text']):,} characters"
     return "kept"

@@ -28,8 +28,7 @@ LOSSES = {  # file to its rows: stage, source, rule, id, url, value
     "url, detail AS value FROM read_parquet(?)",
     "extract/failed.parquet": "SELECT 'extract', source, reason, id, NULL, NULL FROM read_parquet(?)",
     "filter/rejected/*.parquet": "SELECT 'filter', source, rule, id, NULL, value FROM read_parquet(?)",
-    "dedup/clusters.parquet": "SELECT 'dedup', NULL, kind, id, NULL, kept_id FROM read_parquet(?) "
-    "WHERE id IS DISTINCT FROM kept_id",
+    "dedup/clusters.parquet": "SELECT 'dedup', NULL, kind, id, NULL, kept_id FROM read_parquet(?)",
     "decontaminate/heldout/*.parquet": "SELECT 'decontaminate', source, 'heldout', id, NULL, NULL "
     "FROM read_parquet(?)",
     "decontaminate/contamination.parquet": "SELECT 'decontaminate', NULL, 'contaminated', "
@@ -83,8 +82,8 @@ class Account:
             "CREATE VIEW losses AS SELECT stage, coalesce(lost.source, g.source) AS source, rule, "
             "lost.id AS id, coalesce(lost.url, g.url) AS url, "
             "coalesce('duplicate of ' || k.url, value) AS value FROM lost "
-            "LEFT JOIN gathered g ON lost.id = g.id "
-            "LEFT JOIN gathered k ON stage = 'dedup' AND value = k.id"
+            f"LEFT JOIN ({_named('id')}) g ON lost.id = g.id "
+            f"LEFT JOIN ({_named('value')}) k ON stage = 'dedup' AND value = k.id"
         )
 
     def __enter__(self) -> Self:
@@ -134,14 +133,18 @@ class Account:
         """What each stage did to a document, up to the one that dropped it; DataError if there is none.
 
         `kept` is the document as the stage leaves it; a stage that drops it gives `rule` and
-        `value`. The id may be cut off as long as it means one document.
+        `value`. The id may be cut off as long as it means one document. What was skipped while it
+        was gathered has no id, and is found by its url.
         """
         found = self._rows(
-            "SELECT * FROM gathered WHERE starts_with(id, ?) OR url = ? LIMIT 2",
+            "SELECT DISTINCT * FROM gathered WHERE starts_with(id, ?) OR url = ? ORDER BY id LIMIT 3",
             [document_id, document_id],
         )
+        if not found and (skipped := self._skipped(document_id)):
+            return skipped
         if len(found) != 1:
-            count = "no document" if not found else "more than one document"
+            ids = ", ".join(row["id"] for row in found[:2])
+            count = f"more than one document ({ids}, …)" if found else "no document"
             raise DataError(f"{document_id!r} is the id or url of {count} in {self._data}")
         (document,) = found
         lost = {
@@ -160,6 +163,14 @@ class Account:
             if row is None:
                 break
         return steps
+
+    def _skipped(self, url: str) -> list[dict[str, Any]]:
+        """A trace of what gather did not make a document of; empty when there is none at the url."""
+        return self._rows(
+            "SELECT DISTINCT stage, source, id, url, NULL AS kept, rule, value FROM losses "
+            "WHERE stage = 'gather' AND url = ? ORDER BY rule, value",
+            [url],
+        )
 
     def _texts(self, ids: list[str]) -> dict[str, str]:
         """The beginning of the documents' text, extracted if it was, else as it was gathered."""
@@ -182,6 +193,15 @@ class Account:
             return self._db.sql(query, params=values).to_arrow_table().to_pylist()
         except duckdb.Error as error:
             raise DataError(f"{self._data} can't be read: {error}; `dvc repro` makes it") from None
+
+
+def _named(column: str) -> str:
+    """SQL of the gathered documents that a column of `lost` names, each once: a page that two
+    archives hold has the same id in both."""
+    return (
+        "SELECT id, any_value(source) AS source, any_value(url) AS url FROM gathered "
+        f"WHERE id IN (SELECT {column} FROM lost) GROUP BY id"
+    )
 
 
 def _literal(files: list[str]) -> str:

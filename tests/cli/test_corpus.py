@@ -7,9 +7,11 @@ import pytest
 from typer.testing import CliRunner
 
 from llm.cli import app
+from llm.corpus.documents import EXTRACTED, text_schema, write_rows
 from llm.errors import ConfigError
 from tests.conftest import ROOT
 from tests.corpus_account import IDS, write_corpus
+from tests.stages.corpus_inputs import text_row
 
 
 @pytest.fixture(autouse=True)
@@ -48,3 +50,14 @@ def test_a_trace_tells_stage_by_stage():
     assert "tokenize       in train, 2 times, 80 tokens" in llm("trace", "file:kept")
     assert "dropped by weight" in llm("trace", "file:thinned")
     assert len(json.loads(llm("trace", "file:kept", "--json"))) == 6
+    assert "gather         dropped by damaged: cut off" in llm("trace", "file:x")
+
+
+def test_a_trace_tells_where_a_text_was_changed(tmp_path: Path):
+    row = text_row("kept", "The text of <EMAIL>.")
+    write_rows(tmp_path / "data/filter/kept/00000.parquet", [row], text_schema(*EXTRACTED))
+    changes = [line.split(maxsplit=1)[1] for line in llm("trace", "file:kept").splitlines()[3:5]]
+    assert changes == [
+        "kept, its text changed: 360 to 20 characters",
+        "kept, its text changed: 20 to 360 characters",
+    ]

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from llm.corpus.account import Account
+from llm.corpus.documents import GATHERED, text_schema, write_rows
 from llm.errors import DataError
-from tests.corpus_account import IDS, write_corpus
+from tests.corpus_account import IDS, gathered, write_corpus
 
 
 @pytest.fixture
@@ -81,6 +82,23 @@ def test_a_document_is_traced_to_the_stage_that_drops_it(
     assert account.trace(f"file:{name}") == steps
 
 
+def test_a_record_that_two_archives_hold_is_counted_twice_and_traced_as_one(data: Path):
+    write_rows(data / "gather/90000.parquet", [gathered("kept")], text_schema(*GATHERED))
+    again = {"id": IDS["kept"], "kept_id": IDS["kept"], "kind": "exact"}
+    copy = {"id": IDS["copy"], "kept_id": IDS["kept"], "kind": "near"}
+    write_rows(data / "dedup/clusters.parquet", [copy, again], text_schema(*again))
+    with Account(data) as account:
+        dropped = {s.rule: s.documents for s in account.funnel() if s.stage == "dedup" and s.rule}
+        assert dropped == {"near": 1, "exact": 1}
+        assert len(account.trace("file:kept")) == 6
+
+
+def test_what_was_skipped_while_it_was_gathered_is_traced_by_its_url(account: Account):
+    (step,) = account.trace("file:x")
+    assert (step["stage"], step["kept"], step["rule"]) == ("gather", None, "damaged")
+    assert step["value"] == "cut off"
+
+
 def test_an_account_can_be_given_after_any_stage(tmp_path: Path, data: Path):
     for stage in ("extract", "filter", "dedup", "decontaminate", "tokenize"):
         shutil.rmtree(data / stage)
@@ -89,7 +107,7 @@ def test_an_account_can_be_given_after_any_stage(tmp_path: Path, data: Path):
         assert len(account.trace(IDS["short"])) == 1
         with pytest.raises(DataError, match="'nope' is the id or url of no document"):
             account.trace("nope")
-        with pytest.raises(DataError, match="of more than one document"):
+        with pytest.raises(DataError, match=r"of more than one document \(\w{40}, \w{40}, …\)"):
             account.trace("")
     with pytest.raises(DataError, match="holds no gathered documents; `dvc repro gather`"):
         Account(tmp_path / "gone")

@@ -5,7 +5,6 @@ hyperparameter that nobody recorded.
 """
 
 import difflib
-import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML, YAMLError
 
 from llm.errors import ConfigError
@@ -116,21 +116,29 @@ def _describe(cls: type[BaseModel], item: Any, where: str) -> str:
 
 
 def _known_keys(cls: type[BaseModel], parts: list[str]) -> list[str]:
+    """Keys of the section at the parts of a dotted key, which may hold a list's number and kind."""
+    found = [cls]
     for part in parts:
-        field = {f.alias or name: f for name, f in cls.model_fields.items()}.get(part)
-        inner = _section_in(field.annotation) if field else None
-        if inner is None:
-            return []
-        cls = inner
-    return sorted(field.alias or name for name, field in cls.model_fields.items())
+        if of_kind := [each for each in found if part in _kinds(each)]:
+            found = of_kind
+        elif not part.isdigit():
+            fields = [_fields(each).get(part) for each in found]
+            found = [inner for field in fields if field for inner in _sections_in(field.annotation)]
+    return sorted({key for each in found for key in _fields(each)})
 
 
-def _section_in(annotation: Any) -> type[BaseModel] | None:
-    """The model that an annotation holds, looking through Optional."""
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        for option in typing.get_args(annotation):
-            if inner := _section_in(option):
-                return inner
-    return (
-        annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
-    )
+def _fields(cls: type[BaseModel]) -> dict[str, FieldInfo]:
+    return {field.alias or name: field for name, field in cls.model_fields.items()}
+
+
+def _kinds(cls: type[BaseModel]) -> tuple[Any, ...]:
+    """What tells a section from others that may stand in its place."""
+    kind = cls.model_fields.get("kind")
+    return typing.get_args(kind.annotation) if kind else ()
+
+
+def _sections_in(annotation: Any) -> list[type[BaseModel]]:
+    """The models that an annotation holds, in an Optional, a list or a union."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [inner for option in typing.get_args(annotation) for inner in _sections_in(option)]

@@ -39,6 +39,16 @@ def test_the_projects_params_are_valid() -> None:
     ("old", "new", "message"),
     [
         ("n_layer: 4", "n_layers: 4", r"model.n_layers: unknown key; did you mean 'n_layer'"),
+        (
+            "stdlib: true",
+            "stdlib: true\n      weight: 2",
+            r"gather.sources.0.python_docs.weight: unknown key; known keys: kind, limits, name",
+        ),
+        (
+            "limits: {max_documents: 0",
+            "limits: {max_document: 0",
+            r"max_document: unknown key; did you mean 'max_documents'",
+        ),
         ("n_layer: 4", "n_layer: four", r"model.n_layer='four': Input should be a valid integer"),
         ("n_head: 4", "n_head: 3", r"model: n_embd=\d+ must be a multiple of n_head=3"),
         ("  beta: 0.1", "  beta: 0", r"dpo.beta=0: Input should be greater than 0"),

@@ -142,6 +142,7 @@ def _deduplicated(corpus: Corpus, record: Record, wanted: Collection[str]) -> di
         if row["kept_id"]
         else Fate(DROPPED, "dedup", f"nothing but {row['kind']}")
         for row in rows
+        if row["kept_id"] != row["id"]  # of a record that two archives hold, one copy stays
     }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from llm.config.paths import Paths
+from llm.corpus.documents import text_schema, write_rows
 from llm.data.blocks import Blocks, TrainingBlocks
 from llm.data.conversations import read_conversations
 from llm.data.packed_blocks import PackedBlocks, document_bounds
@@ -81,6 +82,18 @@ def test_a_duplicate_names_the_document_that_was_kept(
     other = found[f"{EXTRA}copy"].other
     assert other is not None
     assert documents_by_id(corpus, [other])[other].url == URL.format(3, 3)
+
+
+def test_a_record_of_which_one_copy_was_dropped_is_trained_on(
+    made: tuple[Paths, dict[str, dict]], found: dict[str, Fate], tmp_path: Path
+) -> None:
+    shutil.copytree(made[0].data, tmp_path / "data")
+    corpus = CheckoutCorpus(tmp_path / "data")
+    url = next(url for url, fate in found.items() if fate.outcome == TRAIN)
+    (document,) = find_documents(corpus, url).documents
+    again = {"id": document.id, "kept_id": document.id, "kind": "exact"}
+    write_rows(tmp_path / "data/dedup/clusters.parquet", [again], text_schema(*again))
+    assert fates(corpus, record(params()), [document])[document.id].outcome == TRAIN
 
 
 def test_conversations_and_pairs_are_counted_by_their_document(

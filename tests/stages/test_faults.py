@@ -86,7 +86,7 @@ def test_a_stage_that_is_killed_leaves_no_out_and_runs_again_to_the_same_bytes(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
-@pytest.mark.parametrize("stage", SHARDED)
+@pytest.mark.parametrize("stage", [*SHARDED, "tokenizer"])
 def test_a_full_disk_is_known_as_one_and_leaves_nothing(made: Paths, stage: str, tmp_path: Path):
     disk = tmp_path / "data"
     disk.mkdir()

@@ -1,7 +1,9 @@
 """Stage gather: every source, sampled, counted, or refused before anything is written."""
 
+import io
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from llm.files import fingerprint
 from llm.stages.gather import run
 from tests.conftest import ROOT
 from tests.stages.corpus_inputs import assert_same_outs, context
+from tests.stages.stage_process import StageProcess
 
 
 @pytest.fixture
@@ -189,3 +192,19 @@ def test_killed_in_the_middle_of_a_file_it_goes_on_to_the_same_bytes(
     assert start("killed").wait(120) == 0
     for folder in ("data", "metrics"):
         assert fingerprint(tmp_path / "killed" / folder) == fingerprint(tmp_path / "once" / folder)
+
+
+@pytest.mark.parametrize("full", ["data", ".llm"])
+def test_a_full_disk_is_one_error_and_leaves_nothing_half_written(
+    tmp_path: Path, notes: FolderSource, full: str
+):
+    """What is read goes to `.llm` first, then to the data's folder."""
+    params = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+    params["gather"] |= {"sources": [notes.model_dump() | {"path": "notes"}]}
+    text = io.StringIO()
+    YAML().dump(params, text)
+    stage = StageProcess("gather", tmp_path / "full")
+    stage.prepare(lambda data: data.mkdir(), text.getvalue())
+    (tmp_path / "notes").rename(stage.folder / "notes")
+    (stage.folder / "notes" / "big.txt").write_text(random.Random(0).randbytes(200_000).hex())
+    stage.fill_the_disk(full, 40_960)

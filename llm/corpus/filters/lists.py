@@ -18,7 +18,8 @@ class Blocklist:
     """Domains, and parts of URLs."""
 
     domains: frozenset[str]
-    parts: re.Pattern[str] | None
+    parts: dict[int, set[str]]  # by length: however many there are, a look-up is one
+    starts: frozenset[str]  # of the parts, each as long as the shortest part
 
     def match(self, url: str) -> str | None:
         """The entry that forbids a URL: a domain that its host is or lies in, or a part of it."""
@@ -30,18 +31,28 @@ class Blocklist:
             if host in self.domains:
                 return host
             host = host.partition(".")[2]
-        part = self.parts.search(url) if self.parts else None
-        return part.group().lower() if part else None
+        url, least = url.lower(), min(self.parts, default=0)
+        for at in range(len(url) if self.parts else 0):
+            if url[at : at + least] in self.starts:
+                for length, parts in self.parts.items():
+                    if url[at : at + length] in parts:
+                        return url[at : at + length]
+        return None
 
 
 @cache
 def read_blocklist(path: Path) -> Blocklist:
     """Entries with a slash are parts of URLs, the others domains; case makes no difference."""
-    entries = list(_entries(path))
-    parts = [re.escape(entry) for entry in entries if "/" in entry]
+    entries = [entry.lower() for entry in _entries(path)]
+    parts: dict[int, set[str]] = {}
+    for entry in entries:
+        if "/" in entry:
+            parts.setdefault(len(entry), set()).add(entry)
+    least = min(parts, default=0)
     return Blocklist(
-        frozenset(entry.lower().strip(".") for entry in entries if "/" not in entry),
-        re.compile("|".join(parts), re.IGNORECASE) if parts else None,
+        frozenset(entry.strip(".") for entry in entries if "/" not in entry),
+        parts,
+        frozenset(part[:least] for each in parts.values() for part in each),
     )
 
 

@@ -1,15 +1,19 @@
 """The quality rules: each by its name, its measure and its limit."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llm.config.base import parse_yaml, read_yaml
 from llm.config.filter import FilterConfig
 from llm.config.presets import apply_preset
 from llm.corpus.filters.judge import judge
+from llm.corpus.filters.lists import read_blocklist
 from llm.corpus.filters.rules import RULES, limits
 from llm.errors import ConfigError
 from tests.conftest import ROOT
@@ -160,6 +164,18 @@ def test_no_document_is_from_a_place_of_the_list(tmp_path: Path) -> None:
     ):
         verdict = ("url_blocklist", entry) if entry else (None, None)
         assert judged(listed, GOOD, url=url) == [verdict], url
+
+
+@given(st.lists(st.text("aB/.", min_size=2, max_size=6), min_size=1), st.text("Ab/.", max_size=20))
+def test_an_entry_with_a_slash_is_found_wherever_it_is_in_a_url(entries: list[str], path: str):
+    parts = [f"{entry}/" for entry in entries]
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.write("\n".join(parts))
+        file.flush()
+        found = read_blocklist(Path(file.name)).match(f"x:{path}")
+    read_blocklist.cache_clear()
+    held = {part.lower() for part in parts if part.lower() in f"x:{path}".lower()}
+    assert found in held if held else found is None
 
 
 def test_a_list_that_is_missing_or_empty_is_refused(tmp_path: Path) -> None:

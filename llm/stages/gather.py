@@ -5,7 +5,7 @@ Writes   data/gather          parquet shards: id, source, url, mime, content, me
          data/gather/skipped  parquet shards: source, url, reason, detail
 Metrics  gather.json          documents, bytes, by_source: documents, bytes, failed, skipped by reason
 
-Every source is found before the first is read. What has been read is kept outside the
+Every source is found before the first is read, but for files on web servers. What has been read is kept outside the
 outs, so that a stopped download or crawl goes on where it was.
 """
 

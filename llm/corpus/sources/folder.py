@@ -11,18 +11,18 @@ from llm.errors import DataError
 
 
 def folder_files(source: FolderSource) -> list[str]:
-    """Names below the folder, in an order of names alone; DataError when there are none.
+    """Names below the folder, in an order of names alone; DataError when none of a known kind is.
 
-    Links are followed, except back into a folder that is being walked; files of hidden
-    folders and of unknown kinds are none.
+    Links are followed, except back into a folder that is being walked; hidden files and folders
+    are none.
     """
     root = Path(source.path)
     if not root.is_dir():
         raise DataError(
             f"gather.sources: {source.name}.path={source.path} is not a folder; correct the path"
         )
-    files = [path.relative_to(root) for path in _walk(root, ()) if is_readable(path.name)]
-    if not files:
+    files = [path.relative_to(root) for path in _walk(root, ())]
+    if not any(is_readable(file.name) for file in files):
         raise DataError(
             f"gather.sources: {source.name}.path={source.path} holds no {known_endings()} file; "
             "put the text there or correct the path"
@@ -47,6 +47,9 @@ def read_folder_file(source: FolderSource, file: str, start: int) -> Iterator[It
     """The documents of one file of the folder, after row `start`."""
     path = Path(source.path, file)
     origin = Origin(source.name, f"file:{file}", source.text_field, {"file": file})
+    if not is_readable(path.name):
+        yield origin.skipped("kind", f"its name ends in none of {known_endings()}")
+        return
     try:
         stream = path.open("rb")
     except OSError as error:

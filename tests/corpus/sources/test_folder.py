@@ -58,7 +58,6 @@ def test_files_and_rows_become_documents_in_order_of_the_names(tmp_path: Path, l
     (tmp_path / "a.txt").write_text("A")
     (tmp_path / "c.jsonl").write_text('{"text": "one\\u2028"}\n\n{"text": "two\\ud800"}\n')
     (tmp_path / "d.HTML").write_text("<p>four")
-    (tmp_path / "ignored.png").write_text("no")
     (tmp_path / ".hidden.txt").write_text("no")
     rows = list(rows_of(source(tmp_path, limits)))
     assert [row["content"] for row in rows] == [
@@ -168,6 +167,14 @@ def test_zero_bytes_are_counted(read):
     assert reasons(read("a.txt", b"\0" * 5000)) == ["encoding"]
     assert reasons(read("a.txt.gz", b"")) == ["empty"]
     assert reasons(read("a.parquet", b"")) == ["damaged"]
+
+
+def test_a_file_of_an_unknown_kind_is_counted(tmp_path: Path, read, limits: Limits):
+    assert reasons(read("a.docx", b"PK")) == ["kind"]
+    with pytest.raises(DataError, match="holds no"):
+        folder_files(source(tmp_path, limits))
+    (tmp_path / "a.txt").write_text("A text.")
+    assert folder_files(source(tmp_path, limits)) == ["a.docx", "a.txt"]
 
 
 def test_a_name_that_is_no_utf_8_is_no_obstacle(tmp_path: Path, limits: Limits):

@@ -16,6 +16,7 @@ from llm.config.model import ModelConfig
 from llm.model.causal import causal_attention
 from llm.model.dropout import dropout
 from llm.model.linear import Linear, side_by_side
+from llm.model.mask import Mask
 from llm.model.norm import RMSNorm
 from llm.model.positions import CosSin, rotate
 
@@ -50,7 +51,7 @@ class Attention(nn.Module):
         self,
         x: Float[Tensor, "b t c"],
         rotary: CosSin | None,
-        mask: Bool[Tensor, "#b 1 t s"] | None,
+        mask: Mask | None,
         cache: LayerCache | None,
     ) -> Float[Tensor, "b t c"]:
         q, k, v = map(self._heads, side_by_side(x, self.q, self.k, self.v))
@@ -65,7 +66,7 @@ class Attention(nn.Module):
         by_tiles = q.shape[2] == k.shape[2] and mask is None and not self.softcap
         if on_cpu and by_tiles and (p or q.dtype == torch.bfloat16):
             y = causal_attention(q, k, v, p)
-        elif self.softcap or (on_cpu and p):  # what the fused kernel has not, or has slowly
+        elif is_explicit(self.softcap, p, q.device):
             y = explicit_attention(q, k, v, mask, softcap=self.softcap, p=p)
         else:
             y = F.scaled_dot_product_attention(
@@ -75,6 +76,11 @@ class Attention(nn.Module):
 
     def _heads(self, x: Float[Tensor, "b t e"]) -> Float[Tensor, "b h t d"]:
         return x.unflatten(-1, (-1, self.head_width)).transpose(1, 2)
+
+
+def is_explicit(softcap: float, p: float, device: torch.device) -> bool:
+    """Whether attention under a mask is what the fused kernel has not, or has slowly."""
+    return softcap > 0 or (device.type == "cpu" and p > 0)
 
 
 def explicit_attention(

@@ -1,10 +1,12 @@
 """Which tokens a token sees. Shapes: B sequences, T queries, S keys; True may be seen."""
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from llm.config.model import ModelConfig
+
+Mask = Bool[Tensor, "#b 1 t s"] | Float[Tensor, "#b 1 t s"]  # True may be seen; or what is added
 
 
 def attention_mask(
@@ -36,6 +38,16 @@ def seen(config: ModelConfig, n_new: int, n_all: int, device: torch.device) -> B
     if config.attention == "strided":
         near |= distance % config.window == 0
     return (distance >= 0) & near
+
+
+def added(mask: Bool[Tensor, "#b 1 t s"], dtype: torch.dtype) -> Float[Tensor, "#b 1 t s"]:
+    """What the fused kernel adds to scores: 0 where a token is seen, else -inf.
+
+    Of a mask of True and False it makes this itself, in each layer anew, and keeps all for backward.
+    """
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(
+        ~mask, float("-inf")
+    )
 
 
 def document_mask(positions: Int[Tensor, "b t"]) -> Bool[Tensor, "b 1 t t"]:

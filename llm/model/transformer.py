@@ -11,13 +11,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from llm.config.model import ModelConfig
-from llm.model.attention import Attention, LayerCache
+from llm.model.attention import Attention, LayerCache, is_explicit
 from llm.model.backbone import Backbone
 from llm.model.cross_entropy import chunked_cross_entropy, whole_cross_entropy
 from llm.model.dropout import dropout
 from llm.model.feed_forward import build_feed_forward
 from llm.model.linear import Linear, is_sharded
-from llm.model.mask import attention_mask
+from llm.model.mask import Mask, added, attention_mask
 from llm.model.norm import build_norm
 from llm.model.positions import CosSin, build_positions, build_rotary
 from llm.model.recurrent import RecurrentBackbone, StateCache, initialise_lstm
@@ -40,7 +40,7 @@ class Block(nn.Module):
         self,
         x: Float[Tensor, "b t c"],
         rotary: CosSin | None,
-        mask: Bool[Tensor, "#b 1 t s"] | None,
+        mask: Mask | None,
         cache: LayerCache | None,
     ) -> Float[Tensor, "b t c"]:
         x = x + self._drop(self.attn(self.norm_1(x), rotary, mask, cache))
@@ -67,11 +67,14 @@ class TransformerBackbone(Backbone):
         if positions is None:
             positions = torch.arange(ids.shape[1], device=ids.device)[None]  # (1, T)
         rotary = None if self.rotary is None else self.rotary(positions)
-        mask = attention_mask(self.config, ids.shape[1], mask, ids.device)
+        seen: Mask | None = attention_mask(self.config, ids.shape[1], mask, ids.device)
+        p = self.config.dropout if self.training else 0.0
+        if seen is not None and not is_explicit(self.config.attention_softcap, p, ids.device):
+            seen = added(seen, self.compute_dtype)
         x = self.embed(ids)  # (B, T, C)
         if self.positions is not None:
             x = self.positions(x, positions)
-        return self.through_blocks(x, rotary, mask, cache)
+        return self.through_blocks(x, rotary, seen, cache)
 
 
 def build_backbone(config: ModelConfig, vocab_size: int) -> Backbone:

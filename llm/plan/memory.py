@@ -75,7 +75,9 @@ def step_memory(
     means = 2 * weights - (blocks if config.optim.optimizer == "muon" else 0)
     rows = config.micro_batch_size * (2 if isinstance(config, RewardConfig | DpoConfig) else 1)
     tokens = rows * length
-    kept = _block_bytes(model, length, number, device) * tokens / groups
+    documents = getattr(config, "document_mask", getattr(config, "packing", "") == "best_fit")
+    masked = model.kind != "lstm" and (documents or model.attention != "full")
+    kept = _block_bytes(model, length, number, device, masked) * tokens / groups
     inner = _inner(model) * number * tokens / groups
     if launch.recompute == "none":
         kept = model.n_layer * (kept + _copied(model, number) / groups) + inner
@@ -83,6 +85,8 @@ def step_memory(
         kept += inner + model.n_layer * _products(model) * number * tokens
     else:  # inputs; and of the block at work all, with as many gradients
         kept += kept + model.n_layer * model.n_embd * number * tokens
+    if masked:  # True and False, and what all blocks add to their scores
+        kept += (1 + number) * (rows if documents else 1) * length**2
     return Memory(
         weights=weights // (shards * groups),
         gradients=weights // (shards * groups),
@@ -95,7 +99,7 @@ def step_memory(
     )
 
 
-def _block_bytes(model: ModelConfig, length: int, number: int, device: str) -> float:
+def _block_bytes(model: ModelConfig, length: int, number: int, device: str, masked: bool) -> float:
     """What a block keeps for a token."""
     width = model.n_embd
     if model.kind == "lstm":
@@ -111,9 +115,11 @@ def _block_bytes(model: ModelConfig, length: int, number: int, device: str) -> f
     numbers += _inner(model)
     scores = model.n_head * length
     size = number * numbers
-    fused = not model.attention_softcap and not (model.dropout and model.attention != "full")
-    if not fused:  # capped or dropped, softmax in fp32, and both in 4 or 2
-        size += 8 * scores
+    fused = not model.attention_softcap and not (model.dropout and masked and on_cpu)
+    if not fused:  # softmax in fp32; what is capped; drawn and dropped, or cast; and the mask
+        each = FP32_BYTES + (number if model.attention_softcap else 0)
+        each += 2 * number if model.dropout else number % FP32_BYTES
+        size += each * scores + (length if masked else 0)
     elif model.dropout and on_cpu:  # masks of tiles, which end with their last query
         size += number * model.n_head * min(length, (length + TILE) // 2)
     if model.dropout:

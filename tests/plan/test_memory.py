@@ -12,6 +12,7 @@ from llm.config.model import ModelConfig
 from llm.config.params import load_params
 from llm.config.train import LaunchConfig, TrainConfig
 from llm.model import causal, cross_entropy
+from llm.model.mask import document_mask
 from llm.model.transformer import LanguageModel
 from llm.plan import memory
 from llm.plan.fit import CPU_WASTE
@@ -53,7 +54,7 @@ def said(
     )
 
 
-def kept(model: ModelConfig, precision: str, mode: str) -> int:
+def kept(model: ModelConfig, precision: str, mode: str, *, documents: bool = False) -> int:
     """Bytes that torch keeps for backward of the blocks and the last norm, the weights apart."""
     network = LanguageModel(model, VOCAB_SIZE)
     recompute(network, mode)
@@ -68,8 +69,10 @@ def kept(model: ModelConfig, precision: str, mode: str) -> int:
 
     ids = torch.ones(ROWS, model.block_size, dtype=torch.long)
     saving = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+    positions = torch.arange(model.block_size).remainder(20).expand_as(ids) if documents else None
+    mask = None if positions is None else document_mask(positions)
     with saving, computing(network, precision):
-        network.backbone(ids)
+        network.backbone(ids, positions, mask)
     return sum(storage.nbytes() for storage in found.values())
 
 
@@ -194,3 +197,26 @@ def test_a_process_becomes_as_large_as_was_said_to_a_fifth() -> None:
     assert match
     found = CPU_WASTE * said(model, config, vocab_size=vocab_size).fullest
     assert found == pytest.approx(int(match[1]), rel=0.2)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"attention": "sliding_window", "window": 16},
+        {"dropout": 0.1},
+        {"dropout": 0.1, "attention_softcap": 5.0},
+    ],
+)
+def test_one_mask_of_documents_serves_every_block(changes: dict[str, Any], precision: str) -> None:
+    """What more blocks keep is what is said of them: no mask each, but for dropout's weights."""
+
+    def bytes_of(n_layer: int) -> tuple[int, int]:
+        """Said, and kept by torch."""
+        model = shape(**(WIDE | changes | {"n_layer": n_layer, "block_size": 256}))
+        config = pretrain(precision=precision, document_mask=True)
+        return said(model, config).activations, kept(model, precision, "none", documents=True)
+
+    (few, kept_few), (many, kept_many) = bytes_of(2), bytes_of(5)
+    assert many - few == pytest.approx(kept_many - kept_few, rel=0.1)

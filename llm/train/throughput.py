@@ -8,8 +8,12 @@ import torch
 LIMIT_S = 0.5  # fp16 on a CPU that has none takes seconds for one product
 
 
-def matmul_flops(device: torch.device, dtype: torch.dtype, size: int = 1024) -> float:
-    """FLOP/s of this machine's own matrix product: the best of five, or of those within LIMIT_S."""
+def matmul_flops(device: torch.device, dtype: torch.dtype, size: int = 0) -> float:
+    """FLOP/s of this machine's own matrix product: the best of five, or of those within LIMIT_S.
+
+    A GPU needs a large one: a small one takes it less time than its start.
+    """
+    size = size or (4096 if device.type == "cuda" else 1024)
     a = torch.ones(size, size, device=device, dtype=dtype)
     times: list[float] = []
     while len(times) < 5 and sum(times) < LIMIT_S:
@@ -23,8 +27,12 @@ def matmul_flops(device: torch.device, dtype: torch.dtype, size: int = 1024) -> 
 
 @cache
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """The same, measured once in this process: the peak that MFU is a share of."""
-    return matmul_flops(device, dtype)
+    """The same, measured once in this process: the peak that MFU is a share of.
+
+    At least that of fp32, which stands in where the machine has no fast product of the dtype (fp16
+    on most CPUs).
+    """
+    return max(matmul_flops(device, each) for each in {dtype, torch.float32})
 
 
 class Throughput:

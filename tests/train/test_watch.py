@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from llm.model.transformer import LanguageModel, initialise
+from llm.train import throughput
 from llm.train.throughput import clock
 from llm.train.watch import layer_norms, layer_of, peak_memory_mb
 from tests.train.toy import SHAPE, VOCAB, Patterns, config, run
@@ -79,3 +80,10 @@ def test_the_progress_line_says_where_the_run_is(tmp_path: Path, caplog) -> None
 
 def test_time_left_is_said_in_hours_from_an_hour_on() -> None:
     assert [clock(s) for s in (5.4, 65, 3599.9, 43_445)] == ["0:05", "1:05", "1:00:00", "12:04:05"]
+
+
+def test_the_peak_of_a_dtype_without_fast_products_is_that_of_fp32(monkeypatch) -> None:
+    """Else a step would seem to do several times what the machine can."""
+    found = {torch.float16: 1e9, torch.float32: 5e10}
+    monkeypatch.setattr(throughput, "matmul_flops", lambda device, dtype: found[dtype])
+    assert throughput.peak_flops.__wrapped__(torch.device("cpu"), torch.float16) == 5e10

@@ -260,11 +260,13 @@ def _validate_everything(name: str) -> None:
     file's types are not a dependency of each stage.
     """
     from llm.config.params import TRAINING, load_params
-    from llm.plan.fit import refuse_unfit
+    from llm.plan.fit import missing_starts, refuse_unfit
 
     params = load_params(PARAMS)
     if "LOCAL_RANK" not in os.environ:  # torchrun's first process has asked
         trains = name in TRAINING
+        if trains and (missing := list(missing_starts(params, TRAINING))):  # the later stages' too
+            raise ConfigError("\n".join(missing))
         refuse_unfit(params, [name] if trains else TRAINING, here=trains)
 
 

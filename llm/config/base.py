@@ -28,6 +28,7 @@ class Section(BaseModel):
         extra="forbid",
         frozen=True,
         strict=True,
+        allow_inf_nan=False,
         use_attribute_docstrings=True,
         defer_build=True,  # every process imports all sections, and few check one
         field_title_generator=lambda name, field: field.alias or name,

@@ -11,9 +11,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.representer import RoundTripRepresenter
 
-from llm.config.base import read_yaml
+from llm.config.base import parse_yaml, read_yaml
 from llm.config.depth import set_by_depth
-from llm.config.params import checked
+from llm.config.params import PARAMS, checked
 from llm.errors import ConfigError
 
 FOLDER = Path("presets")
@@ -42,6 +42,7 @@ def apply_values(text: str, values: dict[str, Any], where: str) -> str:
 
     Nothing else changes, comments and order stay. ConfigError when the result is not valid.
     """
+    before = _plain(text)
     yaml = YAML()
     yaml.representer.add_representer(type(None), _null)
     yaml.width = 4096  # no line is folded
@@ -49,7 +50,7 @@ def apply_values(text: str, values: dict[str, Any], where: str) -> str:
     yaml.indent(mapping=2, sequence=4, offset=2)
     document = yaml.load(text)
     _merge(document, values, where)
-    if found := set_by_depth(_plain(text), values, _plain(_dumped(yaml, document))):
+    if found := set_by_depth(before, values, _plain(_dumped(yaml, document))):
         _merge(document, nested(found), where)
     checked(_plain(_dumped(yaml, document)))
     return _dumped(yaml, document)
@@ -62,7 +63,7 @@ def _dumped(yaml: YAML, document: Any) -> str:
 
 
 def _plain(text: str) -> dict[str, Any]:
-    return YAML(typ="safe").load(text)
+    return parse_yaml(text, str(PARAMS))
 
 
 def _null(representer: RoundTripRepresenter, value: None) -> ScalarNode:

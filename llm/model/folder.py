@@ -137,6 +137,8 @@ def read_config(folder: Path, *, reward: bool) -> tuple[Architecture, ModelConfi
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"{folder} is not a model folder: it has no config.json")
     values = read_json(folder / "config.json")
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{folder}/config.json is no mapping, but {type(values).__name__}")
     found = (values.get("architectures") or ["nothing"])[0]
     known = {each.reward if reward else each.language: each for each in (*PUBLISHED, OURS)}
     if found not in known:

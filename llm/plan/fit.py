@@ -6,6 +6,7 @@ what is counted, and those only where every row is as long as the block.
 
 import math
 from collections.abc import Collection, Iterator
+from pathlib import Path
 
 from llm.config.align import SftConfig
 from llm.config.params import TRAINING, Params
@@ -69,11 +70,27 @@ def least_bytes(params: Params, stage: str, memory: Memory, device: str) -> int:
     return least if device == "cuda" else least * params.launch.nproc_per_node
 
 
-def refuse_unfit(params: Params, stages: Collection[str], *, here: bool = True) -> None:
-    """ConfigError lists every training stage among `stages` that cannot fit on this machine.
+def missing_starts(params: Params, stages: Collection[str]) -> Iterator[str]:
+    """Each that is to start from a folder which is not there, nor made by this chain."""
+    for stage in (stage for stage in TRAINING if stage in stages):
+        start = getattr(params, stage).init_from
+        made = start and Path(start).resolve().is_relative_to(Path(params.paths.models).resolve())
+        if start and not made and not (Path(start) / "config.json").is_file():
+            yield (
+                f"{stage}.init_from={start} has no config.json; it names a folder on this disk with "
+                "a published model"
+            )
 
-    Not `here`: what wants a GPU where there is none is trained elsewhere, and not looked at.
+
+def refuse_unfit(params: Params, stages: Collection[str], *, here: bool = True) -> None:
+    """ConfigError lists every training stage among `stages` that cannot fit on this machine, or that
+    would miss the folder it starts from.
+
+    Not `here`: what wants a GPU where there is none is trained elsewhere, and neither that nor a
+    folder is looked at.
     """
+    if here and (missing := list(missing_starts(params, stages))):
+        raise ConfigError("\n".join(missing))
     if _are_small(params, stages):
         return
     machine = this_machine()

@@ -8,7 +8,7 @@ from pathlib import Path
 from llm.config.align import DpoConfig
 from llm.config.params import TRAINING, Params
 from llm.config.sizes import block_parameter_count, parameter_count
-from llm.plan.fit import device_of, expected_bytes, memory_of, refusals
+from llm.plan.fit import device_of, expected_bytes, memory_of, missing_starts, refusals
 from llm.plan.machine import Machine, gib
 from llm.plan.memory import FP32_BYTES, Memory
 from llm.plan.rest import rest_seconds
@@ -81,6 +81,8 @@ def make_plan(
     stages = {stage: _stage(params, stage, machine, speeds.get(stage)) for stage in TRAINING}
     disk = _disk(params, stages, text_bytes, here)
     lines = list(refusals(params, TRAINING, machine))
+    if here is not None:
+        lines += missing_starts(params, TRAINING)
     if disk.free is not None and disk.needed > disk.free:
         lines.append(
             f"the disk has {gib(disk.free)} free, and {gib(disk.needed)} are needed; "

@@ -43,7 +43,7 @@ class Tokenizer:
     @classmethod
     def adopt(cls, folder: Path) -> "Tokenizer":
         """The tokenizer of a published folder: its ids stay, chat markers it lacks come after them."""
-        backend, _ = _read(folder)
+        backend, _ = _read(folder, "init_from names a folder on this disk with a published model")
         bos = _bos(folder, backend)
         backend.no_padding()
         backend.no_truncation()
@@ -93,12 +93,14 @@ class Tokenizer:
         return ids, loss_mask
 
 
-def _read(folder: Path) -> tuple[tokenizers.Tokenizer, bytes]:
+def _read(
+    folder: Path, remedy: str = "`dvc repro tokenizer` makes it"
+) -> tuple[tokenizers.Tokenizer, bytes]:
     path = folder / TOKENIZER_FILE
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise DataError(f"{path} does not exist; `dvc repro tokenizer` makes it") from None
+        raise DataError(f"{path} does not exist; {remedy}") from None
     try:
         return tokenizers.Tokenizer.from_buffer(content), content
     except ValueError as error:

@@ -68,6 +68,7 @@ def test_the_projects_params_are_valid() -> None:
             "kinds: [",
             r"benchmark.tasks has docs_import, but instructions.kinds",
         ),
+        ("lr: 6.0e-3", "lr: .inf", r"pretrain.optim.lr=inf: Input should be a finite number"),
         ("beta1: 0.9", "beta1: 1.0", r"pretrain.optim.beta1=1.0: Input should be less than 1"),
         (
             "pretrain:\n  init_from: ''",
@@ -174,6 +175,15 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
             read_yaml(path)
     with pytest.raises(ConfigError, match="does not exist"):
         read_yaml(tmp_path / "none.yaml")
+
+
+def test_broken_params_are_one_error_for_who_would_write_them(tmp_path: Path) -> None:
+    for write in (
+        lambda: apply_preset("model: [a?, b]\nmodel: {", "smoke", PRESETS),
+        lambda: apply_overrides("model: {", {"model.depth": 2}),
+    ):
+        with pytest.raises(ConfigError, match=r"params.yaml is not valid YAML"):
+            write()
 
 
 SOURCES = {

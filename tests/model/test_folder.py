@@ -171,6 +171,12 @@ def test_what_we_do_not_compute_is_refused(name, change, message, tokenizer, tmp
         load_language_model(tmp_path)
 
 
+def test_a_config_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("[1]")
+    with pytest.raises(CheckpointError, match=r"config.json is no mapping, but list"):
+        load_language_model(tmp_path)
+
+
 def test_transformers_generates_the_same_greedy_text(model, tokenizer, tmp_path: Path) -> None:
     from llm.config.sampling import SamplingConfig
     from llm.inference.engine import Engine

@@ -6,7 +6,7 @@ import torch
 
 from llm.config.align import SamplingConfig
 from llm.config.model import ModelConfig
-from llm.errors import CheckpointError, ConfigError
+from llm.errors import CheckpointError, ConfigError, DataError
 from llm.inference.engine import Engine
 from llm.model.folder import load_language_model, save_model
 from llm.model.start import load_as, load_start
@@ -121,4 +121,7 @@ def test_a_folder_that_is_none_is_named(tmp_path: Path) -> None:
     publish("llama", tmp_path / "hub")
     (tmp_path / "hub" / "config.json").unlink()
     with pytest.raises(CheckpointError, match=r"hub is not a model folder: it has no config.json"):
+        load_start(str(tmp_path / "hub"), tmp_path)
+    (tmp_path / "hub" / "tokenizer.json").unlink()
+    with pytest.raises(DataError, match=r"tokenizer.json does not exist; init_from names a folder"):
         load_start(str(tmp_path / "hub"), tmp_path)

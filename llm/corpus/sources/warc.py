@@ -15,7 +15,7 @@ from llm.corpus.decode import decode
 from llm.corpus.sources.http import GoneError
 from llm.corpus.sources.inflate import FREE_BYTES
 from llm.corpus.sources.items import Found, Item, NotResumableError, Skipped, document
-from llm.corpus.sources.location import expand, open_location
+from llm.corpus.sources.location import expand, is_remote, open_location
 from llm.errors import DataError
 
 ENDINGS = tuple(
@@ -90,13 +90,20 @@ def read_archive(
 
     Items' positions are byte offsets of their records in the archive as it is stored.
     What is cut off, damaged or gone is an item. NotResumableError when no record begins at
-    `start`; DataError when a server can't be reached.
+    `start`; DataError when a server or store can't be reached, after its client's retries.
     """
     try:
         stream = open_location(location, allow_private, start, sharers)
         with stream:
             yield from read_records_after(source, location, stream, limits, start)
-    except (GoneError, OSError) as error:
+    except (GoneError, FileNotFoundError, PermissionError) as error:
+        yield Skipped(location, "unreadable", str(error), start)
+    except OSError as error:
+        if is_remote(location):
+            raise DataError(
+                f"gather.sources: {location} can't be read on ({type(error).__name__}: {error}); "
+                "run it again: it goes on from where it stopped"
+            ) from None
         yield Skipped(location, "unreadable", str(error), start)
 
 

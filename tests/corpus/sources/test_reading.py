@@ -6,7 +6,9 @@ import json
 import random
 from pathlib import Path
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFile
 
 from llm.config.corpus import File, FolderSource, Limits, UrlSource, WarcSource
 from llm.corpus.sources import reading
@@ -111,6 +113,32 @@ def test_a_crawl_goes_on_where_the_connection_was_lost(
     ((_, wanted),) = server.requests
     assert wanted
     assert int(wanted.removeprefix("bytes=").rstrip("-")) > len(data) // 4
+
+
+def test_a_crawl_goes_on_where_a_store_was_lost(
+    limits: Limits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    noise = random.Random(0)
+    data = archive(*(response(n, noise.randbytes(50_000).hex().encode()) for n in range(60)))
+    fsspec.filesystem("memory").pipe("/lost/a.warc", data)
+    url = "memory://lost/a.warc"
+    source = WarcSource(kind="warc", name="web", paths=[url], allow_private=[], limits=limits)
+    whole = gather_part(parts(source, tmp_path / "whole")[0])
+    (part,) = parts(source, tmp_path / "stopped")
+    read = MemoryFile.readinto
+
+    def lost(self: MemoryFile, buffer: memoryview) -> int:
+        if self.tell() > len(data) // 2:
+            raise ConnectionResetError("by peer")
+        return read(self, buffer)
+
+    monkeypatch.setattr(MemoryFile, "readinto", lost, raising=False)
+    with pytest.raises(DataError, match=r"ConnectionResetError: by peer.*run it again: it goes on"):
+        gather_part(part)
+    monkeypatch.setattr(MemoryFile, "readinto", read)
+    again = gather_part(part)
+    assert rows(again) == rows(whole)
+    assert again.documents == 60
 
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.warc.gz", "a.warc"])

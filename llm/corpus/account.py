@@ -5,6 +5,8 @@ stage, source, rule, id, url, value. Only files that are there are read, so that
 can be given after any stage.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -59,12 +61,16 @@ class Account:
             raise DataError(f"{data} holds no gathered documents; `dvc repro gather` makes them")
         self._db = duckdb.connect()
         self._db.execute("SET enable_progress_bar = false")
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """The views `gathered`, `kept` and `losses`."""
         gathered = _literal(self._files(KEPT["gather"]))
-        self._db.execute(
+        self._execute(
             f"CREATE VIEW gathered AS SELECT id, source, url FROM read_parquet({gathered})"
         )
         kept = self._files(KEPT["decontaminate"])
-        self._db.execute(
+        self._execute(
             f"CREATE VIEW kept AS SELECT id FROM read_parquet({_literal(kept)})"
             if kept
             else "CREATE VIEW kept AS SELECT NULL::VARCHAR AS id WHERE false"
@@ -75,10 +81,10 @@ class Account:
             if (files := self._files(pattern))
         ]
         empty = "SELECT ''::VARCHAR AS stage, '' AS source, '' AS rule, '' AS id, '' AS url, '' AS value"
-        self._db.execute(
+        self._execute(
             f"CREATE TEMP TABLE lost AS {' UNION ALL '.join([f'{empty} WHERE false', *selects])}"
         )
-        self._db.execute(
+        self._execute(
             "CREATE VIEW losses AS SELECT stage, coalesce(lost.source, g.source) AS source, rule, "
             "lost.id AS id, coalesce(lost.url, g.url) AS url, "
             "coalesce('duplicate of ' || k.url, value) AS value FROM lost "
@@ -189,10 +195,21 @@ class Account:
         return [str(path) for path in sorted(self._data.glob(pattern))]
 
     def _rows(self, query: str, values: list[Any] | None = None) -> list[dict[str, Any]]:
-        try:
+        with self._readable():
             return self._db.sql(query, params=values).to_arrow_table().to_pylist()
+
+    def _execute(self, statement: str) -> None:
+        with self._readable():
+            self._db.execute(statement)
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        """DataError for what DuckDB can't read."""
+        try:
+            yield
         except duckdb.Error as error:
-            raise DataError(f"{self._data} can't be read: {error}; `dvc repro` makes it") from None
+            why = str(error).splitlines()[0]
+            raise DataError(f"{self._data} can't be read: {why}; `dvc repro` makes it") from None
 
 
 def _named(column: str) -> str:

@@ -7,6 +7,7 @@ same bytes.
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -126,9 +127,21 @@ def read_shard(path: Path, columns: tuple[str, ...] | None = None) -> pa.Table:
     What Arrow holds of a shard that is done with goes back to the system first.
     """
     pa.default_memory_pool().release_unused()
+    with _shard(path) as file:
+        return file.read(list(columns) if columns else None, use_threads=False)
+
+
+def shard_size(path: Path) -> int:
+    """How many documents a shard holds; DataError when the file is damaged."""
+    with _shard(path) as file:
+        return file.metadata.num_rows
+
+
+@contextmanager
+def _shard(path: Path) -> Iterator[pq.ParquetFile]:
     try:
         with pq.ParquetFile(path, pre_buffer=False) as file:  # read_table imports pandas
-            return file.read(list(columns) if columns else None, use_threads=False)
+            yield file
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path} is not a readable parquet file: {error}") from None
 

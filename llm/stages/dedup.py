@@ -37,6 +37,7 @@ from llm.corpus.documents import (
     dump_meta,
     read_shard,
     shard_paths,
+    shard_size,
     text_bytes,
     text_schema,
     write_table,
@@ -151,7 +152,7 @@ def write_shard(work: Work) -> Written:
 def _shards(ctx: Context, config: DedupConfig) -> list[Shard]:
     """The shards, their documents numbered through."""
     paths = shard_paths(ctx.paths.stage("filter") / "kept")
-    sizes = [pq.read_metadata(path).num_rows for path in paths]
+    sizes = [shard_size(path) for path in paths]
     firsts = np.cumsum([0, *sizes]).tolist()
     plan = Plan(ctx.work, firsts.pop(), config)
     plan.prepare()

@@ -99,6 +99,13 @@ def test_what_was_skipped_while_it_was_gathered_is_traced_by_its_url(account: Ac
     assert step["value"] == "cut off"
 
 
+@pytest.mark.parametrize("file", ["gather/00000.parquet", "filter/rejected/00000.parquet"])
+def test_a_damaged_file_is_one_error(data: Path, file: str):
+    (data / file).write_text("no parquet")
+    with pytest.raises(DataError, match=r"can't be read: .*00000\.parquet.*; `dvc repro`"):
+        Account(data).funnel()
+
+
 def test_an_account_can_be_given_after_any_stage(tmp_path: Path, data: Path):
     for stage in ("extract", "filter", "dedup", "decontaminate", "tokenize"):
         shutil.rmtree(data / stage)

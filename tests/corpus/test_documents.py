@@ -13,8 +13,12 @@ from llm.corpus.documents import (
     document_id,
     hash_fraction,
     read_documents,
+    read_shard,
     shard_paths,
+    shard_size,
+    text_schema,
     valid_unicode,
+    write_rows,
     write_shards,
 )
 from llm.errors import DataError
@@ -49,10 +53,14 @@ def test_no_rows_are_one_empty_shard_and_no_shards_an_error(tmp_path: Path):
     assert list(read_documents(tmp_path)) == []
 
 
-def test_a_damaged_shard_is_one_error(tmp_path: Path):
-    (tmp_path / "00000.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(DataError, match=r"00000\.parquet is not a readable parquet file"):
-        list(read_documents(tmp_path))
+def test_a_shard_knows_its_size_and_a_damaged_one_is_one_error(tmp_path: Path):
+    path = tmp_path / "00000.parquet"
+    write_rows(path, rows(7), text_schema(*GATHERED))
+    assert shard_size(path) == 7
+    path.write_bytes(b"PAR1 no")
+    for read in (read_shard, shard_size):
+        with pytest.raises(DataError, match=r"00000\.parquet is not a readable parquet file"):
+            read(path)
 
 
 def test_hash_fractions_are_even_and_ids_differ_by_source():

@@ -21,7 +21,13 @@ def dataset_shards(source: HuggingFaceSource) -> list[str]:
     dataset = _load(source)
     columns = dataset.column_names
     if columns is None:
-        columns = list(next(iter(dataset), {}))
+        try:
+            columns = list(next(iter(dataset), {}))
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"gather.sources: {source.name}.path={source.path}: its first row can't be read: "
+                f"{_short(error)}"
+            ) from None
     for key, field in (("text_field", source.text_field), ("url_field", source.url_field)):
         if field is not None and field not in columns:
             raise DataError(
@@ -44,7 +50,8 @@ def read_dataset(source: HuggingFaceSource, shard: str, start: int) -> Iterator[
     except (OSError, ValueError) as error:  # what `datasets` gives up on after its own retries
         raise DataError(
             f"gather.sources: {source.name}: {source.path} can't be read on after row {number} of "
-            f"shard {shard} ({_short(error)}); run it again: it goes on from where it stopped"
+            f"shard {shard} ({_short(error)}); run it again: it goes on from where it stopped; "
+            "correct the dataset if it stops there again"
         ) from None
 
 

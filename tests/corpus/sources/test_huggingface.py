@@ -55,6 +55,18 @@ def test_reading_goes_on_after_a_row(dataset: HuggingFaceSource):
     assert list(read_dataset(dataset, "0", 3)) == whole[3:]
 
 
+def test_a_dataset_that_the_library_cannot_parse_is_one_error(
+    dataset: HuggingFaceSource, tmp_path: Path
+):
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "train.jsonl").write_text('{"body": "broken\n{"body": "whole"}\n')
+    broken = dataset.model_copy(update={"path": str(tmp_path / "rows")})
+    with pytest.raises(DataError, match="its first row can't be read: "):
+        dataset_shards(broken)
+    with pytest.raises(DataError, match="correct the dataset if it stops there again"):
+        list(read_dataset(broken, "0", 0))
+
+
 def test_a_missing_dataset_split_or_column_is_one_error(dataset: HuggingFaceSource):
     with pytest.raises(DataError, match=r"hf\.text_field='text' is no column of .* body, link"):
         dataset_shards(dataset.model_copy(update={"text_field": "text"}))

@@ -7,12 +7,14 @@ that backward multiplies nothing again (as in Liger, Hsu et al. 2024).
 Shapes: N positions, C n_embd, V vocab_size, R rows at a time.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 ROW_BYTES = {"cpu": 16_000_000, "cuda": 1_000_000_000}  # of logits in fp32 at a time
 LEAST_ROWS = 256  # fewer make the matrix products slow
@@ -77,6 +79,32 @@ def chunked_cross_entropy(
         x, weight, targets, z_loss, softcap, torch.is_grad_enabled()
     )
     return {"loss": nll, "penalty": penalty} if z_loss else {"loss": nll}
+
+
+def remade_cross_entropy(
+    project: Callable[[Tensor], Tensor],
+    x: Float[Tensor, "n c"],
+    targets: Int[Tensor, " n"],
+    *,
+    z_loss: float,
+    vocab_size: int,
+) -> dict[str, Tensor]:
+    """The same of logits that only `project` can make, from x: backward makes some rows' again.
+
+    Tensor-parallel ones, whose weight no process has whole.
+    """
+    n_rows = _rows(x.device.type, vocab_size)
+
+    def some(x: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        return whole_cross_entropy(project(x), targets, z_loss=z_loss)
+
+    if x.shape[0] <= n_rows:
+        return some(x, targets)
+    parts = [
+        checkpoint(some, *rows, use_reentrant=False, preserve_rng_state=False)
+        for rows in zip(x.split(n_rows), targets.split(n_rows), strict=True)
+    ]
+    return {name: torch.stack([part[name] for part in parts]).sum() for name in parts[0]}
 
 
 def whole_cross_entropy(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from llm.config.model import ModelConfig
 from llm.model.attention import Attention, LayerCache, is_explicit
 from llm.model.backbone import Backbone
-from llm.model.cross_entropy import chunked_cross_entropy, whole_cross_entropy
+from llm.model.cross_entropy import chunked_cross_entropy, remade_cross_entropy
 from llm.model.dropout import dropout
 from llm.model.feed_forward import build_feed_forward
 from llm.model.linear import Linear, is_sharded
@@ -133,7 +133,9 @@ class LanguageModel(nn.Module):
     ) -> dict[str, Tensor]:
         """Summed cross-entropy and penalty of final hidden states, whose logits never are whole."""
         if is_sharded(self.head.weight):  # tensor-parallel
-            return whole_cross_entropy(self._logits(x), targets, z_loss=z_loss)
+            return remade_cross_entropy(
+                self._logits, x, targets, z_loss=z_loss, vocab_size=self.vocab_size
+            )
         cap = self.config.logit_softcap
         return chunked_cross_entropy(x, self.head.weight, targets, z_loss=z_loss, softcap=cap)
 

@@ -6,7 +6,11 @@ import torch
 from torch import Tensor
 
 from llm.model import cross_entropy
-from llm.model.cross_entropy import chunked_cross_entropy, whole_cross_entropy
+from llm.model.cross_entropy import (
+    chunked_cross_entropy,
+    remade_cross_entropy,
+    whole_cross_entropy,
+)
 
 N, C, V = 50, 16, 30
 TINY_CHUNKS = {"cpu": 1}
@@ -44,6 +48,27 @@ def test_chunks_have_the_loss_and_the_gradients_of_whole_logits(z_loss: float, c
         (sum(terms.values()) * 0.3).backward()  # a scale as of units and ranks
         results += [*terms.values(), x.grad, weight.grad]
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("z_loss", [0.0, 1e-3])
+def test_logits_that_are_made_again_have_the_loss_and_the_gradients_of_whole_ones(z_loss) -> None:
+    found, expected, rows = [], [], []
+    for results in (found, expected):
+        x, weight, targets = draw()
+
+        def project(x: Tensor, weight: Tensor = weight) -> Tensor:
+            rows.append(x.shape[0])
+            return x @ weight.t()
+
+        if results is found:
+            terms = remade_cross_entropy(project, x, targets, z_loss=z_loss, vocab_size=V)
+        else:
+            terms = whole(x, weight, targets, z_loss, 0.0)
+        (sum(terms.values()) * 0.3).backward()
+        results += [*terms.values(), x.grad, weight.grad]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert sum(rows) == 2 * N
+    assert max(rows) == 7
 
 
 def test_in_bf16_the_loss_is_that_of_the_rounded_logits() -> None:

@@ -171,6 +171,8 @@ def main() -> None:
     parser.add_argument("--sequences", type=int, default=16, help="of a step")
     parser.add_argument("--steps", type=int, default=30)
     args = parser.parse_args()
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser.error("torch sees no CUDA device; --device cpu --tiny tells whether it runs")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     settings = Settings(
         device=torch.device(args.device),

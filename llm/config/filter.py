@@ -141,7 +141,7 @@ class MaskConfig(Section):
     phone: bool
     """Telephone numbers with a country code, or in North America's form."""
     ip: bool
-    """Public IPv4 and IPv6 addresses."""
+    """Public IPv4 and IPv6 addresses, but for what may as well be a version number (8.8.8.8)."""
     card: bool
     """Numbers of payment cards: an issuer's prefix and length, and a right check digit (Luhn)."""
     key: bool

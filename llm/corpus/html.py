@@ -5,6 +5,7 @@ benchmarks/extraction.py measures all three.
 """
 
 import logging
+import re
 from collections.abc import Callable
 
 from resiliparse.extract.html2text import extract_plain_text
@@ -14,9 +15,20 @@ from llm.corpus.main_text import main_text
 
 logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # it says of every odd page that it is
 
+# Parsers compare each attribute of a tag with all others: 200,000 of them take minutes.
+MOST_ATTRIBUTES = 10_000
+LONG_TAG = re.compile(f"<[a-zA-Z][^<>]{{{2 * MOST_ATTRIBUTES},}}")
+QUOTED = re.compile("\"[^\"]*\"|'[^']*'")
+
 
 def extract_html(html: str, config: ExtractConfig) -> tuple[str, str]:
-    """A page's main text, empty when it has none, and the extractor that gave it."""
+    """A page's main text, empty when it has none, and the extractor that gave it.
+
+    ValueError for a tag with more attributes than can be parsed in reasonable time.
+    """
+    for tag in LONG_TAG.findall(html):
+        if len(QUOTED.sub("", tag).split()) > MOST_ATTRIBUTES:
+            raise ValueError(f"a tag has more than {MOST_ATTRIBUTES:,} attributes")
     text = EXTRACTORS[config.html](html)
     if config.html == "blocks" and len(text) < config.fallback_characters:
         longer = by_trafilatura(html)

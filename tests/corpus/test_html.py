@@ -54,6 +54,14 @@ def test_odd_pages_give_some_text_or_none(name: str, page: str):
     assert isinstance(text, str)
 
 
+def test_a_tag_with_more_attributes_than_parsers_can_take_is_refused_and_long_values_are_not():
+    text = "<p>" + "What stands in this paragraph is the text of the page, and long enough. " * 5
+    with pytest.raises(ValueError, match="more than 10,000 attributes"):
+        extract_html(f"<div {' '.join(f'a{n}=1' for n in range(20_000))}>{text}", CONFIG)
+    found, _ = extract_html(f"<div data-state='{'one more word ' * 20_000}'>{text}", CONFIG)
+    assert found.startswith("What stands")
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data")
 def test_real_pages_give_their_gold_segments():
     from benchmarks.extraction import read_pages

@@ -1,5 +1,6 @@
 """Maps on a real Dask cluster: the same bytes as here, whoever dies."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,14 +11,17 @@ from pathlib import Path
 import psutil
 import pytest
 
+from evals import decontaminate
 from llm.cluster import TIMEOUT, map_shards
+from llm.config.corpus import FolderSource, GatherConfig, Limits
 from llm.config.params import load_params
 from llm.config.paths import Paths
+from llm.config.tasks import TaskNames
 from llm.corpus.documents import shard_paths
 from llm.errors import UnreachableError
-from llm.files import fingerprint
+from llm.files import fingerprint, write_text
 from llm.process import Context
-from llm.stages import dedup, filter, tokenize
+from llm.stages import dedup, extract, filter, gather, tokenize
 from llm.tokenizer.load import Tokenizer
 from tests.cluster_work import die, mark_and_sleep, unlucky, where
 from tests.conftest import ROOT
@@ -67,21 +71,40 @@ def test_shards_are_worked_on_by_both_workers_in_the_folder_that_asks(shared: Cl
 
 
 def test_outs_are_those_of_local_processes(paths: Paths, shared: Cluster, tokenizer: Tokenizer):
-    put(paths.stage("extract"), [function_row(n % 50) for n in range(60)], 20_000)
-    assert len(shard_paths(paths.stage("extract"))) > 1
+    """Of every stage that maps over shards, each on what the one before has made."""
+    folder = Path(paths.work) / "notes"
+    for part in range(2):
+        numbers = (n % 110 for n in range(60 * part, 60 * part + 60))  # the last are copies
+        lines = [json.dumps({"text": function_row(n)["text"]}) for n in numbers]
+        write_text(folder / f"{part}.jsonl", "\n".join(lines))
+    limits = Limits(max_documents=0, max_record_bytes=10**6, max_inflation=100)
+    notes = FolderSource(
+        kind="folder", name="notes", path=str(folder), text_field="text", limits=limits
+    )
+    gathering = GatherConfig(sources=[notes], max_documents=0, shard_bytes=25_000)
+    holding_out = PARAMS.decontaminate.model_copy(update={"heldout_frac": 0.3})
     tokenizer.save(paths.stage("tokenizer"), 64)
+    names = ("gather", "extract", "filter", "dedup", "decontaminate", "tokenize")
 
     def outs(scheduler: str) -> list[str]:
         def context(name: str) -> Context:
             return Context(name, paths, Path(paths.work) / name, scheduler=scheduler)
 
+        gather.run(context("gather"), gather=gathering)
+        extract.run(context("extract"), extract=PARAMS.extract)
         filter.run(context("filter"), filter=PARAMS.filter)
         dedup.run(context("dedup"), dedup=PARAMS.dedup)
-        put(paths.stage("decontaminate") / "kept", [function_row(n) for n in range(200)], 60_000)
+        found = decontaminate.run(
+            context("decontaminate"),
+            decontaminate=holding_out,
+            benchmark=TaskNames(tasks=["docs_bpb"]),
+        )
+        assert 0 < found["documents_kept"] < found["documents_in"] <= 110
         tokenize.run(context("tokenize"), tokenize=PARAMS.tokenize)
-        return [fingerprint(paths.stage(name)) for name in ("filter", "dedup", "tokenize")]
+        return [fingerprint(paths.stage(name)) for name in names]
 
     assert outs(shared.scheduler) == outs("")
+    assert all(len(shard_paths(paths.stage(name))) > 1 for name in ("gather", "extract"))
 
 
 def test_an_error_on_a_worker_is_raised_here_and_names_its_shard(shared: Cluster):

@@ -24,3 +24,13 @@ def mark_and_sleep(path: Path) -> str:
         marks.write(f"{os.getpid()}\n")
     time.sleep(2)
     return path.name
+
+
+def meet(folder: Path) -> int:
+    """This process, when another one has come to the folder."""
+    (folder / str(os.getpid())).touch()
+    deadline = time.monotonic() + 60
+    while len(list(folder.iterdir())) < 2:
+        assert time.monotonic() < deadline, "no other process came"
+        time.sleep(0.01)
+    return os.getpid()

@@ -13,6 +13,7 @@ import pytest
 
 from llm.cluster import map_shards, open_pool
 from llm.errors import LLMError
+from tests.cluster_work import meet
 from tests.conftest import ROOT
 
 
@@ -51,8 +52,8 @@ def test_results_come_in_order_whatever_the_number_of_workers() -> None:
     assert list(map_shards(square, range(10), 1)) == list(map_shards(square, range(10), 3))
 
 
-def test_this_process_is_one_of_the_workers() -> None:
-    pids = set(map_shards(where, range(6), 2))
+def test_this_process_is_one_of_the_workers(tmp_path: Path) -> None:
+    pids = set(map_shards(meet, [tmp_path] * 6, 2))
     assert len(pids) == 2
     assert os.getpid() in pids
 
@@ -63,9 +64,12 @@ def test_no_process_is_started_for_a_single_shard() -> None:
     assert psutil.Process().children() == before
 
 
-def test_a_pools_processes_stay_for_its_next_map() -> None:
+def test_a_pools_processes_stay_for_its_next_map(tmp_path: Path) -> None:
     with open_pool(2) as pool:
-        assert set(pool.map(where, range(6))) == set(pool.map(where, range(6)))
+        first, second = tmp_path / "first", tmp_path / "second"
+        first.mkdir()
+        second.mkdir()
+        assert set(pool.map(meet, [first] * 6)) == set(pool.map(meet, [second] * 6))
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -1,20 +1,21 @@
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from llm import resident
 from llm.cluster import map_shards
+from tests.cluster_work import meet
 
 MIB = 1 << 20
 MEASURE = "from llm.resident import peak_mib; print(peak_mib())"
 
 
-def fill(size_mib: int) -> int:
-    time.sleep(0.2)  # the other worker is still starting
-    return int(np.ones(size_mib * MIB, np.uint8)[:: 1 << 12].sum())
+def fill(folder: Path) -> int:
+    meet(folder)
+    return int(np.ones(200 * MIB, np.uint8)[:: 1 << 12].sum())
 
 
 def test_what_a_process_was_started_by_is_not_its_own() -> None:
@@ -27,8 +28,8 @@ def test_what_a_process_was_started_by_is_not_its_own() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are looked at in /proc")
-def test_a_maps_workers_count(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_maps_workers_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(resident, "_workers_mib", [0.0])
     alone = resident.peak_mib()
-    assert len(list(map_shards(fill, [200] * 16, 2))) == 16
+    assert len(list(map_shards(fill, [tmp_path] * 4, 2))) == 4
     assert 150 < resident.peak_mib() - max(alone, 200) < 700

@@ -20,10 +20,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from llm.cluster import map_shards
 from llm.config.corpus import ExtractConfig
+from llm.corpus.columns import text_column
 from llm.corpus.documents import (
     EXTRACTED,
     Row,
@@ -37,6 +40,8 @@ from llm.corpus.html import extract_html
 from llm.corpus.normalize import normalize, repair
 from llm.files import write_dir
 from llm.process import Context, main
+
+FAILED = text_schema("id", "source", "reason")
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +61,7 @@ class Extracted:
 
     documents_in: int
     bytes_kept: int
-    failed: list[Row]
+    failed: pa.Table
     sources: Counter[str]  # of the kept documents
     languages: Counter[str]
     repaired: int
@@ -66,26 +71,29 @@ class Extracted:
 def run(ctx: Context, *, extract: ExtractConfig) -> dict[str, Any]:
     """Extract every shard; returns the stage's metrics."""
     paths = shard_paths(ctx.paths.stage("gather"))
-    failed: list[Row] = []
-    sources, languages, extractors = Counter[str](), Counter[str](), Counter[str]()
+    reasons, sources = Counter[str](), Counter[str]()
+    languages, extractors = Counter[str](), Counter[str]()
     documents_in = bytes_kept = repaired = 0
-    with write_dir(ctx.out) as partial:
+    with (
+        write_dir(ctx.out) as partial,
+        pq.ParquetWriter(partial / "failed.parquet", FAILED, compression="zstd") as failed,
+    ):
         work = [Work(path, partial / path.name, extract) for path in paths]
         for result in map_shards(extract_shard, work, ctx):
             documents_in += result.documents_in
             bytes_kept += result.bytes_kept
-            failed += result.failed
+            failed.write_table(result.failed)
+            reasons.update(result.failed["reason"].to_pylist())
             sources += result.sources
             languages += result.languages
             repaired += result.repaired
             extractors += result.extractors
             logger.info("%d documents extracted", documents_in)
-        write_rows(partial / "failed.parquet", failed, text_schema("id", "source", "reason"))
     return {
         "documents_in": documents_in,
-        "documents_kept": documents_in - len(failed),
+        "documents_kept": documents_in - reasons.total(),
         "bytes_kept": bytes_kept,
-        "failed": dict(sorted(Counter(row["reason"] for row in failed).items())),
+        "failed": dict(sorted(reasons.items())),
         "by_source": dict(sorted(sources.items())),
         "languages": dict(sorted(languages.items())),
         "repaired": repaired,
@@ -113,7 +121,9 @@ def extract_shard(work: Work) -> Extracted:
     return Extracted(
         documents_in=len(gathered),
         bytes_kept=sum(len(row["text"].encode()) for row in kept),
-        failed=failed,
+        failed=pa.table(
+            [text_column(row[name] for row in failed) for name in FAILED.names], FAILED
+        ),
         sources=Counter(row["source"] for row in kept),
         languages=Counter(row["language"] for row in kept),
         repaired=repaired,

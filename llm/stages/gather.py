@@ -123,8 +123,8 @@ class _Source:
         if not size:
             yield from self._tables()
             return
-        ids = pa.concat_tables(self._tables("id"))["id"]
-        kept = pc.SetLookupOptions(text_column(heapq.nsmallest(size, ids.to_pylist())))
+        ids = (name for table in self._tables("id") for name in table["id"].to_pylist())
+        kept = pc.SetLookupOptions(text_column(heapq.nsmallest(size, ids)))
         for table in self._tables():
             yield table.filter(pc.call_function("is_in", [table["id"]], kept))
 

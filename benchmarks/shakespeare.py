@@ -38,7 +38,7 @@ BYTES = TokenizerConfig(
     white_space="single",
 )
 TRAIN_FRAC = 0.9
-STEPS = 1200
+STEPS = 2000
 RECIPE = {
     "model.block_size": 256,
     "model.n_layer": 6,

@@ -17,9 +17,14 @@ def note_workers(pids: Iterable[int]) -> None:
 
 def peak_mib() -> float:
     """The peak of this process and that of the largest map's workers."""
-    on_linux = platform.system() == "Linux"
-    rusage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / KIB_PER_MIB
-    return (_linux_peak_mib("self") if on_linux else rusage) + max(_workers_mib)
+    return own_peak_mib() + max(_workers_mib)
+
+
+def own_peak_mib() -> float:
+    """The peak of this process."""
+    if platform.system() == "Linux":
+        return _linux_peak_mib("self")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / KIB_PER_MIB
 
 
 def _linux_peak_mib(process: str) -> float:

@@ -58,10 +58,14 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> int:
     """Write one parquet file of rows, of text columns; returns their number."""
-    held = list(rows)
-    columns = [text_column(row.get(name) for row in held) for name in schema.names]
-    write_table(path, pa.table(columns, schema))
-    return len(held)
+    table = text_table(list(rows), schema)
+    write_table(path, table)
+    return table.num_rows
+
+
+def text_table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows of text columns as a table."""
+    return pa.table([text_column(row.get(name) for row in rows) for name in schema.names], schema)
 
 
 def write_shards(folder: Path, rows: Iterable[Row], columns: tuple[str, ...], size: int) -> int:

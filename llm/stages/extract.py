@@ -26,7 +26,6 @@ from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from llm.cluster import map_shards
 from llm.config.corpus import ExtractConfig
-from llm.corpus.columns import text_column
 from llm.corpus.documents import (
     EXTRACTED,
     Row,
@@ -34,6 +33,7 @@ from llm.corpus.documents import (
     read_shard,
     shard_paths,
     text_schema,
+    text_table,
     write_rows,
 )
 from llm.corpus.html import extract_html
@@ -121,9 +121,7 @@ def extract_shard(work: Work) -> Extracted:
     return Extracted(
         documents_in=len(gathered),
         bytes_kept=sum(len(row["text"].encode()) for row in kept),
-        failed=pa.table(
-            [text_column(row[name] for row in failed) for name in FAILED.names], FAILED
-        ),
+        failed=text_table(failed, FAILED),
         sources=Counter(row["source"] for row in kept),
         languages=Counter(row["language"] for row in kept),
         repaired=repaired,

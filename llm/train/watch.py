@@ -1,15 +1,15 @@
 """What is read off a run besides its loss, and changes nothing of it."""
 
 import re
-import resource
 
 import torch
 from torch import nn
 
+from llm.resident import own_peak_mib
 from llm.train.distributed import global_norm
 
 WRAPPERS = re.compile(r"\b(module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-KIB, MB = 1024, 1e6
+MIB, MB = 1 << 20, 1e6
 
 
 def is_due(interval: int, step: int) -> bool:
@@ -41,4 +41,4 @@ def peak_memory_mb(device: torch.device) -> float:
     """The most this process has held, in 10^6 bytes: of the GPU's memory, or resident on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / MB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB / MB
+    return own_peak_mib() * MIB / MB

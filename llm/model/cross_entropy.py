@@ -137,7 +137,10 @@ def _losses(
         grad = probs * (1 + 2 * z_loss * log_z).to(dtype)
     else:
         penalty, grad = nll.new_zeros(()), probs
-    grad.scatter_add_(-1, index, -torch.ones_like(index, dtype=dtype))
+    if torch.compiler.is_compiling():  # one loop with the rest, where scattering copies all of it
+        grad = grad - (torch.arange(grad.shape[-1], device=grad.device) == index).to(dtype)
+    else:
+        grad.scatter_add_(-1, index, -torch.ones_like(index, dtype=dtype))
     if softcap:  # derivative of c tanh(s / c)
         grad = grad * (1 - (logits / softcap).square()).to(dtype)
     return nll.sum(), penalty, grad.to(logits.dtype)

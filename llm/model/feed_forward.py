@@ -1,7 +1,9 @@
 """The feed-forward sub-layer: each position by itself. Shapes: C n_embd, I n_inner."""
 
+import math
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -11,8 +13,15 @@ from llm.model.linear import Linear, side_by_side
 
 
 def gelu(x: Tensor) -> Tensor:
-    """GELU with the tanh that GPT-2 has (Hendrycks & Gimpel 2016)."""
-    return F.gelu(x, approximate="tanh")
+    """GELU with the tanh that GPT-2 has (Hendrycks & Gimpel 2016).
+
+    0.5 x (1 + tanh z) is x sigmoid(2 z), which compiled takes a third of the time on a CPU.
+    """
+    if not torch.compiler.is_compiling():
+        return F.gelu(x, approximate="tanh")
+    wide = x.float()
+    z = math.sqrt(2 / math.pi) * (wide + 0.044715 * wide**3)
+    return (wide * torch.sigmoid(2 * z)).type_as(x)
 
 
 def relu2(x: Tensor) -> Tensor:

@@ -1,10 +1,12 @@
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
 
-from llm.model.transformer import LanguageModel
+from llm.model.feed_forward import gelu
+from llm.model.transformer import LanguageModel, initialise
 from llm.train.compile import compile_whole, compiles
 from tests.shapes import LSTM, shape
 
@@ -46,3 +48,27 @@ def test_another_number_of_counted_tokens_compiles_nothing_anew(monkeypatch) -> 
         found = compiled(ids, keep=keep, targets=ids)["loss"]
         torch.testing.assert_close(found, network(ids, keep=keep, targets=ids)["loss"])
     assert compiler.frame_count == 1
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_compiled_gelu_is_torchs(dtype: torch.dtype, tolerance: float) -> None:
+    x = torch.linspace(-9, 9, 1001, dtype=dtype).requires_grad_()
+    (expected,) = torch.autograd.grad(gelu(x).sum(), x)
+    y = torch.compile(gelu, backend="aot_eager")(x)
+    torch.testing.assert_close(y, gelu(x), atol=tolerance, rtol=0)
+    (found,) = torch.autograd.grad(y.sum(), x)
+    torch.testing.assert_close(found, expected, atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("parts", [{}, {"logit_softcap": 5.0}])
+def test_compiled_loss_is_the_same_and_so_are_its_gradients(parts: dict[str, Any]) -> None:
+    network = LanguageModel(shape(**parts), 50)
+    initialise(network, 1)
+    ids = torch.arange(32).view(2, 16)
+    eager = network(ids, targets=ids, z_loss=1e-3)
+    compiled = torch.compile(network, backend="aot_eager")(ids, targets=ids, z_loss=1e-3)
+    torch.testing.assert_close(compiled, eager)
+    parameters = list(network.parameters())
+    expected = torch.autograd.grad(eager["loss"] + eager["penalty"], parameters)
+    found = torch.autograd.grad(compiled["loss"] + compiled["penalty"], parameters)
+    torch.testing.assert_close(found, expected)

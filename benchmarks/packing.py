@@ -36,6 +36,7 @@ from llm.tokenizer.load import Tokenizer
 from llm.train.distributed import Ranks
 from llm.train.feed import feed
 from llm.train.guard import StepGuard
+from llm.train.masters import MasterWeights
 from llm.train.next_token import next_token_loss
 from llm.train.optimizer import build_optimizer
 from llm.train.precision import loss_scaler
@@ -116,7 +117,8 @@ class Loop:
         network = build(self.params.model, self.params.tokenizer.vocab_size)
         optimizer = build_optimizer(network, self.config.optim)
         scaler = loss_scaler(self.config.precision, OWN.device)
-        self.state = State(network, optimizer, scaler, StepGuard(self.config.optim))
+        masters = MasterWeights(network, in_bf16=False)
+        self.state = State(network, masters, optimizer, scaler, StepGuard(self.config.optim))
 
     def rate(self) -> float:
         """Real tokens per second over SECONDS."""

@@ -130,10 +130,10 @@ class Params(Section):
                 "model.kind=lstm has neither; use ddp or fsdp"
             )
         for name in TRAINING:
-            if getattr(self, name).precision == "float8":
+            if (precision := getattr(self, name).precision) in ("float8", "bf16_weights"):
                 yield (
-                    f"{name}.precision=float8 is for the products of a transformer's blocks, which "
-                    "model.kind=lstm has none of; use bf16"
+                    f"{name}.precision={precision} is for the matrices of a transformer's blocks, "
+                    "which model.kind=lstm has none of; use bf16"
                 )
 
     def _parallel_errors(self) -> Iterator[str]:

@@ -145,9 +145,10 @@ class TrainConfig(Section):
     from random weights, another stage from the model before it."""
     optim: OptimConfig
     """Optimizer and schedule."""
-    precision: Literal["fp32", "bf16", "fp16", "float8"]
-    """Of the network's arithmetic; weights and optimizer state stay fp32. float8: the products of
-    the blocks, on Hopper with torchao, and bf16 for the rest."""
+    precision: Literal["fp32", "bf16", "bf16_weights", "fp16", "float8"]
+    """Of the network's arithmetic; weights and optimizer state stay fp32. bf16_weights: the blocks'
+    weights and gradients are bf16 too, with fp32 masters that the optimizer updates. float8: the
+    products of the blocks, on Hopper with torchao, and bf16 for the rest."""
     device: Literal["auto", "cpu", "cuda"]
     """auto: cuda where there is one."""
     compile: Literal["auto", "on", "off"]
@@ -169,6 +170,11 @@ class TrainConfig(Section):
     """Which steps are traced."""
     seed: NonNegativeInt
     """Of new weights and of the order of batches."""
+
+    @property
+    def in_bf16(self) -> bool:
+        """Whether the blocks' weights are bf16 themselves, beside fp32 masters."""
+        return self.precision == "bf16_weights"
 
 
 class PretrainConfig(TrainConfig):

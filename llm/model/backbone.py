@@ -45,3 +45,8 @@ class Backbone(nn.Module):
         for block in self.blocks:
             x = block(x, *context)
         return self.norm(x)
+
+
+def is_of_a_block(name: str) -> bool:
+    """Whether a parameter or module of this name belongs to a block."""
+    return ".blocks." in f".{name}"

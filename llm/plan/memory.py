@@ -30,7 +30,7 @@ LSTM_NUMBERS = 15  # that a cell keeps for a token, each C wide
 class Memory:
     """Bytes of one process by what they are for."""
 
-    weights: int
+    weights: int  # and bf16 copies of them, whose masters they are
     gradients: int
     optimizer: int
     activations: int  # what forward keeps for backward, and what backward passes on
@@ -73,6 +73,8 @@ def step_memory(
     weights = FP32_BYTES * parameter_count(model, vocab_size)
     blocks = FP32_BYTES * block_parameter_count(model)
     means = 2 * weights - (blocks if config.optim.optimizer == "muon" else 0)
+    whole_blocks = blocks // 2 if config.in_bf16 else blocks
+    copies = whole_blocks if config.in_bf16 and launch.parallel == "ddp" else 0  # of masters
     rows = config.micro_batch_size * (2 if isinstance(config, RewardConfig | DpoConfig) else 1)
     tokens = rows * length
     documents = getattr(config, "document_mask", getattr(config, "packing", "") == "best_fit")
@@ -80,7 +82,8 @@ def step_memory(
     kept = _block_bytes(model, length, number, device, masked) * tokens / groups
     inner = _inner(model) * number * tokens / groups
     if launch.recompute == "none":
-        kept = model.n_layer * (kept + _copied(model, number) / groups) + inner
+        cast = number < FP32_BYTES and not config.in_bf16
+        kept = model.n_layer * (kept + _copied(model, number, cast=cast) / groups) + inner
     elif launch.recompute == "selective":
         kept += inner + model.n_layer * _products(model) * number * tokens
     else:  # inputs; and of the block at work all, with as many gradients
@@ -88,12 +91,12 @@ def step_memory(
     if masked:  # True and False, and what all blocks add to their scores
         kept += (1 + number) * (rows if documents else 1) * length**2
     return Memory(
-        weights=weights // (shards * groups),
+        weights=weights // (shards * groups) + copies,
         gradients=weights // (shards * groups),
         optimizer=means // (shards * groups),
         activations=int(kept),
         loss=_loss_bytes(model, vocab_size, config, tokens, number, device),
-        exchange=_exchange(weights, blocks, model.n_layer, launch, shards) // groups,
+        exchange=_exchange(weights - blocks, whole_blocks, model.n_layer, launch, shards) // groups,
         snapshot=(weights + means) // (shards * groups),
         accumulates=micros > 1,
     )
@@ -141,14 +144,15 @@ def _products(model: ModelConfig) -> int:
     return 3 * model.n_embd + 2 * queries + 2 * keys + hidden
 
 
-def _copied(model: ModelConfig, number: int) -> float:
-    """Bytes of a block's weights that are kept beside them: cast, or in fp32 laid side by side."""
-    parameters = block_parameter_count(model) / model.n_layer
-    if number < FP32_BYTES:
-        return number * parameters
+def _copied(model: ModelConfig, number: int, *, cast: bool) -> float:
+    """Bytes of a block's weights that are kept beside them: `cast` to `number` bytes each, or as they
+    are, laid side by side.
+    """
+    if cast:
+        return number * block_parameter_count(model) / model.n_layer
     joined = model.attention_width + 2 * model.n_kv_head * model.head_width
     joined += 2 * model.n_inner if model.feed_forward == "swiglu" else 0
-    return 0 if model.kind == "lstm" else FP32_BYTES * model.n_embd * joined
+    return 0 if model.kind == "lstm" else number * model.n_embd * joined
 
 
 def _loss_bytes(
@@ -171,12 +175,12 @@ def _shards(launch: LaunchConfig) -> int:
     return {"ddp": 1, "fsdp": launch.processes, "hybrid": launch.group_ranks}[launch.parallel]
 
 
-def _exchange(weights: int, blocks: int, n_layer: int, launch: LaunchConfig, shards: int) -> int:
-    """DDP has all gradients once more, in buckets.
+def _exchange(outside: int, blocks: int, n_layer: int, launch: LaunchConfig, shards: int) -> int:
+    """Of bytes of weights outside and inside the blocks.
 
-    FSDP2 has the weights outside the blocks whole with their gradients, and of the blocks
-    the one at work, with its gradients, and the next.
+    DDP has all gradients once more, in buckets. FSDP2 has the weights outside the blocks whole
+    with their gradients, and of the blocks the one at work, with its gradients, and the next.
     """
     if launch.parallel == "ddp":
-        return weights if launch.processes > 1 else 0
-    return 0 if shards == 1 else 2 * (weights - blocks) + 3 * blocks // n_layer
+        return outside + blocks if launch.processes > 1 else 0
+    return 0 if shards == 1 else 2 * outside + 3 * blocks // n_layer

@@ -37,7 +37,7 @@ def run(ctx: Context, *, launch: LaunchConfig, dpo: DpoConfig) -> dict[str, Any]
     train_pairs = encode_pairs(given, tokenizer, block_size)
     test_pairs = encode_pairs(read_pairs(folder / "test.jsonl"), tokenizer, block_size)
     with ranks(dpo.device, launch) as own:
-        own.shard(network)
+        own.shard(network, in_bf16=dpo.in_bf16)
         reference = network.eval()  # before the first update it is the policy
         with computing(reference, dpo.precision):  # as the policy's will be computed
             pairs = reference_logps(reference, train_pairs, batch, own.device)
@@ -78,7 +78,7 @@ def run(ctx: Context, *, launch: LaunchConfig, dpo: DpoConfig) -> dict[str, Any]
         )
         outcome = train(job, dpo, own, ctx.work, ctx.log)
         reference = load_start(dpo.init_from, ctx.paths.model("sft"))[0]
-        own.shard(reference)
+        own.shard(reference, in_bf16=dpo.in_bf16)
         kl = token_kl(network, reference, test_pairs, batch, own.device)
         weights = own.weights(network)
         if own.is_first:

@@ -117,6 +117,7 @@ class Checkpoints:
         step = min(self._best, key=lambda step: (self._best[step], step))
         logger.info("the weights are those of step %d, val/loss %.4f", step, self._best[step])
         read_tensors(_path(self.folder, step), state.weights())
+        state.masters.refresh()
 
     def _load(self, path: Path, state: State) -> None:
         values = read_values(path)
@@ -131,6 +132,7 @@ class Checkpoints:
                 *(path, values["processes"], self.ranks.processes),
             )
         read_tensors(path, state.restore(values))
+        state.masters.refresh()
         for each in self.ranks.from_first(_complete(self.folder)):
             score = read_values(each)["score"]
             self._note({} if score is None else {int(each.name.removeprefix("step-")): score})

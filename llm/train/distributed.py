@@ -66,8 +66,7 @@ class Ranks:
         )
 
     def wrap(self, model: nn.Module, *, compiled: bool) -> nn.Module:
-        """The model on its device, with gradients averaged over ranks in backward."""
-        self.shard(model, compiled=compiled)
+        """The sharded model, with gradients averaged over ranks in backward."""
         if self.mesh is not None:
             return model
         if compiled:
@@ -77,8 +76,11 @@ class Ranks:
         devices = [self.device.index] if self.device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=devices)
 
-    def shard(self, model: nn.Module, *, compiled: bool = False) -> None:
-        """Leave each process its part of the model, on its device, in place and once."""
+    def shard(self, model: nn.Module, *, in_bf16: bool = False, compiled: bool = False) -> None:
+        """Leave each process its part of the model, on its device, in place and once.
+
+        `in_bf16`: processes give each other the parts of the blocks in bf16.
+        """
         if any(is_dtensor(parameter) for parameter in model.parameters()):
             return
         if self.launch is not None:
@@ -92,9 +94,10 @@ class Ranks:
         if self._has_tensor_groups:
             model.to(self.device)
             _split_matrices(model, self.mesh["tensor"])
-            _fully_shard(model, self.mesh["data"])  # of one group too: no optimizer mixes parts
+            # of one group too: no optimizer mixes parts
+            _fully_shard(model, self.mesh["data"], in_bf16=in_bf16)
         else:
-            _fully_shard(model, self.mesh)
+            _fully_shard(model, self.mesh, in_bf16=in_bf16)
 
     def accumulate(self, model: nn.Module, *, last: bool) -> AbstractContextManager[object]:
         """Within it, backward exchanges gradients only for the last micro-batch of a step."""
@@ -260,15 +263,18 @@ def _arranged(launch: LaunchConfig | None, device: torch.device) -> Ranks:
     return Ranks(process, size, device, launch, mesh, writers)
 
 
-def _fully_shard(model: nn.Module, mesh: DeviceMesh) -> None:
+def _fully_shard(model: nn.Module, mesh: DeviceMesh, *, in_bf16: bool) -> None:
     """FSDP2: the weights of one block are whole at a time, in forward and in backward.
 
-    Over two dimensions of a mesh each group of the first has a copy.
+    Over two dimensions of a mesh each group of the first has a copy. `in_bf16`: whole are bf16 copies
+    of the fp32 parts, whose gradients are summed up in fp32.
     """
-    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
+    low = torch.bfloat16 if in_bf16 else None
+    policy = MixedPrecisionPolicy(low, torch.float32, cast_forward_inputs=False)
     for block in model.get_submodule("backbone.blocks").children():
-        fully_shard(block, mesh=mesh)
+        fully_shard(block, mesh=mesh, mp_policy=policy)
     # after a forward without a backward, as in validation, parts are what is left
     fully_shard(model, mesh=mesh, reshard_after_forward=True)
 

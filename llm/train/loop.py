@@ -20,6 +20,7 @@ from llm.train.distributed import Ranks
 from llm.train.feed import feed
 from llm.train.guard import StepGuard
 from llm.train.interrupt import deferred_sigterm
+from llm.train.masters import MasterWeights
 from llm.train.optimizer import build_optimizer
 from llm.train.precision import DTYPES, loss_scaler, prepare
 from llm.train.schedule import learning_rate
@@ -78,10 +79,12 @@ def train(
     model = job.model.train()
     prepare(model, config.precision, ranks.device)
     compiled = compiles(config.compile, model, ranks.device, _run_flops(job))
-    stepped = ranks.wrap(model, compiled=compiled)
+    ranks.shard(model, in_bf16=config.in_bf16, compiled=compiled)
     optimizer = build_optimizer(model, config.optim)
+    masters = MasterWeights(model, in_bf16=config.in_bf16 and ranks.mesh is None)
+    stepped = ranks.wrap(model, compiled=compiled)
     scaler = loss_scaler(config.precision, ranks.device)
-    state = State(model, optimizer, scaler, StepGuard(config.optim))
+    state = State(model, masters, optimizer, scaler, StepGuard(config.optim))
     speed = Throughput(job.flops_per_token, _peak(config, ranks))
     trace = Trace(config.profile, work / f"{job.name}-rank-{ranks.process}", job.keep)
     n_steps = job.train.n_steps
@@ -115,6 +118,7 @@ def train(
         if config.checkpoint.result == "best":
             checkpoints.load_best(state)
     final = _validate(job, stepped, config, ranks, len(job.val))
+    masters.dissolve()
     state.history[-1] = state.history[-1] | final
     log(n_steps, final)
     logger.info("%s: %s", job.name, "  ".join(f"{k} {v:.4f}" for k, v in final.items()))

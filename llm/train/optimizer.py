@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from llm.config.train import OptimConfig
+from llm.model.backbone import is_of_a_block
 from llm.train.muon import BatchedMuon
 
 
@@ -25,7 +26,7 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
 
 def is_hidden(name: str, parameter: nn.Parameter) -> bool:
     """Whether it is a matrix of a block: no embedding, no output projection, no norm or bias."""
-    return parameter.dim() == 2 and ".blocks." in f".{name}"
+    return parameter.dim() == 2 and is_of_a_block(name)
 
 
 def parts(optimizer: torch.optim.Optimizer) -> list[torch.optim.Optimizer]:

@@ -1,4 +1,4 @@
-"""Precision of the network's arithmetic; weights and optimizer state stay fp32."""
+"""Precision of the network's arithmetic; what the optimizer updates and keeps stays fp32."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 from llm.errors import ConfigError
-from llm.model.backbone import Backbone
+from llm.model.backbone import Backbone, is_of_a_block
 from llm.model.recurrent import is_recurrent
 
 DTYPES = {
     "fp32": torch.float32,
     "bf16": torch.bfloat16,
+    "bf16_weights": torch.bfloat16,
     "fp16": torch.float16,
     "float8": torch.bfloat16,  # of everything but the products in the blocks
 }
@@ -61,7 +62,7 @@ def use_float8(model: nn.Module, device: torch.device) -> None:
     convert_to_float8_training(
         model,
         module_filter_fn=lambda layer, name: (
-            ".blocks." in f".{name}" and all(size % 16 == 0 for size in layer.weight.shape)
+            is_of_a_block(name) and all(size % 16 == 0 for size in layer.weight.shape)
         ),
     )
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from llm.train.guard import StepGuard
+from llm.train.masters import MasterWeights
 from llm.train.optimizer import parts
 
 Shape = tuple[str, list[int]]  # a tensor's dtype and size, as JSON keeps them
@@ -21,6 +22,7 @@ class State:
     """
 
     model: nn.Module
+    masters: MasterWeights
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     guard: StepGuard
@@ -28,14 +30,14 @@ class State:
     history: list[dict[str, float]] = field(default_factory=list)  # one row per logged step
 
     def weights(self) -> dict[str, Tensor]:
-        """The model's own tensors, tied ones once."""
-        named = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
+        """The model's trained tensors, tied ones once."""
+        named = self.masters.parameters | dict(self.model.named_buffers())
         return {f"model/{name}": value.detach() for name, value in named.items()}
 
     def tensors(self) -> dict[str, Tensor]:
         """The weights, and the optimizer's state by the name of its parameter."""
         found = self.weights()
-        names = {id(parameter): name for name, parameter in self.model.named_parameters()}
+        names = {id(parameter): name for name, parameter in self.masters.parameters.items()}
         for part in parts(self.optimizer):
             for parameter, state in part.state.items():
                 for key, value in state.items():
@@ -58,7 +60,7 @@ class State:
         self.step, self.history = values["step"], values["history"]
         self.scaler.load_state_dict(values["scaler"])
         self.guard.load_state_dict(values["guard"])
-        parameters = dict(self.model.named_parameters())
+        parameters = self.masters.parameters
         for part in parts(self.optimizer):
             part.state.clear()
             own = {id(p) for group in part.param_groups for p in group["params"]}

@@ -34,24 +34,30 @@ def train_step(
     as they are when the guard does not accept the step, or raises TrainingError.
     """
     optimizer, scaler, guard, step = state.optimizer, state.scaler, state.guard, state.step
+    masters = state.masters
     own_units = torch.tensor(float(sum(batch.units for batch in micro_batches)))
     units = ranks.sum(own_units.to(ranks.device)).item()
     sums: list[dict[str, Tensor]] = []
     for index, batch in enumerate(micro_batches):
         last = index == len(micro_batches) - 1
+        if last and ranks.size > 1:
+            masters.hand_out()
         torch.manual_seed(_seed(config.seed, step, ranks.rank + index * ranks.size))
         with ranks.accumulate(model, last=last), computing(model, config.precision):
             terms = loss_fn(model, batch)
             objective = terms["loss"] + terms["penalty"] if "penalty" in terms else terms["loss"]
             # DDP averages gradients over ranks; times the number of ranks makes that a sum.
             scaler.scale(objective * (ranks.size / units)).backward()
+        masters.collect()
         sums.append({name: value.detach() for name, value in terms.items()})
     means = _means(sums, units, ranks)
     scaler.unscale_(optimizer)
-    by_layer = layer_norms(model) if is_due(config.grad_norm_interval, step + 1) else {}
-    norm = ranks.clip(model.parameters(), config.optim.grad_clip)
+    trained = masters.parameters
+    by_layer = layer_norms(trained) if is_due(config.grad_norm_interval, step + 1) else {}
+    norm = ranks.clip(trained.values(), config.optim.grad_clip)
     if guard.accepts(means["loss"], norm, scaled=scaler.is_enabled()):
         scaler.step(optimizer)
+        masters.refresh()
     scaler.update()
     optimizer.zero_grad(set_to_none=True)
     norms = {"grad_norm": norm} | {f"grad_norm/{layer}": value for layer, value in by_layer.items()}

@@ -1,6 +1,7 @@
 """What is read off a run besides its loss, and changes nothing of it."""
 
 import re
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -17,14 +18,14 @@ def is_due(interval: int, step: int) -> bool:
     return interval > 0 and step % interval == 0
 
 
-def layer_norms(model: nn.Module) -> dict[str, float]:
+def layer_norms(named: Mapping[str, nn.Parameter]) -> dict[str, float]:
     """The L2 norm of the gradients of each layer: embed, block_00, block_01, …, norm, head.
 
     A tied head is in embed. On every rank the norms of whole tensors; their squares sum up to
     the square of the global norm.
     """
     layers: dict[str, list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in named.items():
         if parameter.grad is not None:
             layers.setdefault(layer_of(name), []).append(parameter)
     norms = [global_norm(parameters).float() for parameters in layers.values()]

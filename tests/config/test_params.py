@@ -131,6 +131,10 @@ def test_a_bad_value_is_named_with_its_rule(
             {"model.kind": "lstm", "dpo.precision": "float8"},
             r"dpo.precision=float8 is for .*model.kind=lstm has none of; use bf16$",
         ),
+        (
+            {"model.kind": "lstm", "sft.precision": "bf16_weights"},
+            r"sft.precision=bf16_weights is for .*model.kind=lstm has none of; use bf16$",
+        ),
         ({"nodes": 3}, r"pretrain.batch_tokens=2048 is not a multiple of \d+ \(3 ranks x"),
     ],
 )

@@ -10,6 +10,7 @@ import torch
 
 from llm.config.model import ModelConfig
 from llm.config.params import load_params
+from llm.config.sizes import block_parameter_count
 from llm.config.train import LaunchConfig, TrainConfig
 from llm.model import causal, cross_entropy
 from llm.model.mask import document_mask
@@ -17,6 +18,7 @@ from llm.model.transformer import LanguageModel
 from llm.plan import memory
 from llm.plan.fit import CPU_WASTE
 from llm.plan.memory import Memory, step_memory
+from llm.train.masters import MasterWeights
 from llm.train.optimizer import build_optimizer, parts
 from llm.train.precision import computing
 from llm.train.recompute import recompute
@@ -57,6 +59,7 @@ def said(
 def kept(model: ModelConfig, precision: str, mode: str, *, documents: bool = False) -> int:
     """Bytes that torch keeps for backward of the blocks and the last norm, the weights apart."""
     network = LanguageModel(model, VOCAB_SIZE)
+    MasterWeights(network, in_bf16=precision == "bf16_weights")
     recompute(network, mode)
     own = {p.untyped_storage().data_ptr() for p in network.parameters()}
     found: dict[int, torch.UntypedStorage] = {}
@@ -76,7 +79,7 @@ def kept(model: ModelConfig, precision: str, mode: str, *, documents: bool = Fal
     return sum(storage.nbytes() for storage in found.values())
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "bf16_weights"])
 @pytest.mark.parametrize(
     "changes",
     [
@@ -157,6 +160,22 @@ def test_what_four_processes_share_out(changes: dict, shards: int, groups: int) 
     assert (found.activations < alone.activations) == (groups > 1)
     assert (found.exchange == alone.weights) == (changes["parallel"] == "ddp")
     assert found.exchange > 0
+
+
+def test_bf16_weights_are_kept_beside_their_masters_and_exchanged_as_they_are() -> None:
+    """Where parts are shared out, these are the masters, and each process has one block in bf16."""
+    (plain, low), (shared, shared_low) = (
+        [
+            said(shape(), pretrain(precision=precision), launch(nproc_per_node=4, parallel=way))
+            for precision in ("bf16", "bf16_weights")
+        ]
+        for way in ("ddp", "fsdp")
+    )
+    blocks = 2 * block_parameter_count(shape())
+    assert low.weights - plain.weights == plain.exchange - low.exchange == blocks
+    assert (low.gradients, low.optimizer) == (plain.gradients, plain.optimizer)
+    assert shared_low.weights == shared.weights
+    assert shared.exchange - shared_low.exchange == 3 * blocks // shape().n_layer
 
 
 def larger() -> tuple[ModelConfig, TrainConfig, int]:

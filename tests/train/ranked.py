@@ -37,6 +37,7 @@ class Case:
     loss: str = "next token"
     optim: dict[str, Any] = field(default_factory=dict)
     parts: dict[str, Any] = field(default_factory=dict)
+    precision: str = "fp32"
     work: str = ""
     n_steps: int = 4
     until: int = 0
@@ -56,7 +57,11 @@ def run(case: Case, folder: Path) -> Trained | None:
     language = LanguageModel(shape(block_size=16, **case.parts), VOCAB)
     initialise(language, 1)
     settings = config(
-        optim=case.optim, eval_interval=2, grad_norm_interval=2, checkpoint={"steps": 2}
+        optim=case.optim,
+        precision=case.precision,
+        eval_interval=2,
+        grad_norm_interval=2,
+        checkpoint={"steps": 2},
     )
     processes = {"nproc_per_node": int(os.environ.get("WORLD_SIZE", "1"))}
     launch = LaunchConfig.model_validate(LAUNCH | processes | case.launch)
@@ -84,7 +89,7 @@ def build_job(case: Case, language: LanguageModel, own: Ranks) -> Job:
         rewarding = PaddedTraining(PAIRS, lengths, collate_scored, **sizes)
         val = PaddedValidation(PAIRS, collate_scored, 4)
         return Job(loss, reward_from_language(language), reward_loss, rewarding, val, flops)
-    own.shard(language)
+    own.shard(language, in_bf16=case.precision == "bf16_weights")
     referenced = reference_logps(language.eval(), PAIRS, 4, own.device)
     lengths = [item.pair.length for item in referenced]
     preferring = PaddedTraining(referenced, lengths, collate_referenced, **sizes)

@@ -27,7 +27,7 @@ def test_the_layers_norms_make_up_the_global_norm() -> None:
     initialise(model, 1)
     batch = Patterns(1, 1, 4).micro_batch(0, 0)
     model(batch.inputs["ids"]).square().sum().backward()
-    norms = layer_norms(model)
+    norms = layer_norms(dict(model.named_parameters()))
     blocks = [f"block_{n:02d}" for n in range(SHAPE.n_layer)]
     assert list(norms) == ["embed", *blocks, "norm", "head"]
     assert norms["head"] == pytest.approx(model.head.weight.grad.norm().item())  # type: ignore[union-attr]

@@ -5,18 +5,20 @@ from functools import cache
 
 import torch
 
+PRODUCTS = 20
 LIMIT_S = 0.5  # fp16 on a CPU that has none takes seconds for one product
 
 
 def matmul_flops(device: torch.device, dtype: torch.dtype, size: int = 0) -> float:
-    """FLOP/s of this machine's own matrix product: the best of five, or of those within LIMIT_S.
+    """FLOP/s of this machine's own matrix product: the best of PRODUCTS, or of those within LIMIT_S.
 
-    A GPU needs a large one: a small one takes it less time than its start.
+    So many that another process which is busy for a moment does not halve it. A GPU needs a large
+    one: a small one takes it less time than its start.
     """
     size = size or (4096 if device.type == "cuda" else 1024)
     a = torch.ones(size, size, device=device, dtype=dtype)
     times: list[float] = []
-    while len(times) < 5 and sum(times) < LIMIT_S:
+    while len(times) < PRODUCTS and sum(times) < LIMIT_S:
         _wait(device)
         started = time.perf_counter()
         torch.mm(a, a)

@@ -67,7 +67,11 @@ class ModelConfig(Section):
     feed_forward: Literal["relu", "gelu", "swiglu", "relu2"]
     """Activation of the feed-forward; swiglu has a third matrix, a gate."""
     attention: Literal["full", "sliding_window", "strided"]
-    """Which earlier tokens a token sees: all, the newest, or the newest and every window-th."""
+    """Which earlier tokens a token sees: all, the newest, or the newest and every window-th.
+
+    On a CPU a sliding window takes less time than all; else what is not seen is masked, and takes the
+    time of what is.
+    """
     window: NonNegativeInt
     """Tokens of the sliding window, itself included, or the stride; 0 with full attention."""
     qk_norm: bool

@@ -197,4 +197,4 @@ class PretrainConfig(TrainConfig):
     batch_tokens: PositiveInt
     """Tokens per step over all ranks; a multiple of ranks x micro_batch_size x block_size."""
     max_tokens: PositiveInt
-    """Tokens of the whole run."""
+    """Tokens of the whole run, as far as they fill steps of batch_tokens."""

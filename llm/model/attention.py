@@ -46,6 +46,7 @@ class Attention(nn.Module):
             self.q_norm = RMSNorm(config.head_width, config.norm_eps)
             self.k_norm = RMSNorm(config.head_width, config.norm_eps)
         self.qk_norm = config.qk_norm
+        self.window = config.window if config.attention == "sliding_window" else 0
 
     def forward(
         self,
@@ -62,12 +63,11 @@ class Attention(nn.Module):
         if cache is not None:
             k, v = cache.append(self.layer, k, v)  # (B, K, S, D)
         p = self.dropout if self.training else 0.0
-        on_cpu = q.device.type == "cpu"
-        by_tiles = q.shape[2] == k.shape[2] and mask is None and not self.softcap
-        if on_cpu and by_tiles and (p or q.dtype == torch.bfloat16):
-            y = causal_attention(q, k, v, p)
-        elif is_explicit(self.softcap, p, q.device):
+        whole_on_cpu = q.device.type == "cpu" and q.shape[2] == k.shape[2]
+        if self.softcap:
             y = explicit_attention(q, k, v, mask, softcap=self.softcap, p=p)
+        elif whole_on_cpu and (p or self.window or q.dtype == torch.bfloat16):
+            y = causal_attention(q, k, v, mask, p=p, window=self.window)
         else:
             y = F.scaled_dot_product_attention(
                 q, k, v, attn_mask=mask, dropout_p=p, is_causal=mask is None, enable_gqa=True
@@ -76,11 +76,6 @@ class Attention(nn.Module):
 
     def _heads(self, x: Float[Tensor, "b t e"]) -> Float[Tensor, "b h t d"]:
         return x.unflatten(-1, (-1, self.head_width)).transpose(1, 2)
-
-
-def is_explicit(softcap: float, p: float, device: torch.device) -> bool:
-    """Whether attention under a mask is what the fused kernel has not, or has slowly."""
-    return softcap > 0 or (device.type == "cpu" and p > 0)
 
 
 def explicit_attention(

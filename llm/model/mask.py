@@ -12,11 +12,13 @@ Mask = Bool[Tensor, "#b 1 t s"] | Float[Tensor, "#b 1 t s"]  # True may be seen;
 def attention_mask(
     config: ModelConfig, n_new: int, given: Bool[Tensor, "b 1 t s"] | None, device: torch.device
 ) -> Bool[Tensor, "#b 1 t s"] | None:
-    """`given` and the attention pattern together; None is all earlier tokens.
+    """`given` and the attention pattern together; None is the pattern where attention knows it itself.
 
-    `given` is causal already. Its queries are the last of its keys. Every query sees itself.
+    That is all earlier tokens, and a sliding window on a CPU (llm/model/causal.py). `given` is causal
+    already. Its queries are the last of its keys. Every query sees itself.
     """
-    if config.attention == "full":
+    windowed = config.attention == "sliding_window" and not config.attention_softcap
+    if config.attention == "full" or (given is None and windowed and device.type == "cpu"):
         return given
     n_all = n_new if given is None else given.shape[-1]
     pattern = seen(config, n_new, n_all, device)[None, None]  # (1, 1, T, S)

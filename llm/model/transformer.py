@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from llm.config.model import ModelConfig
-from llm.model.attention import Attention, LayerCache, is_explicit
+from llm.model.attention import Attention, LayerCache
 from llm.model.backbone import Backbone
 from llm.model.cross_entropy import chunked_cross_entropy, remade_cross_entropy
 from llm.model.dropout import dropout
@@ -68,8 +68,7 @@ class TransformerBackbone(Backbone):
             positions = torch.arange(ids.shape[1], device=ids.device)[None]  # (1, T)
         rotary = None if self.rotary is None else self.rotary(positions)
         seen: Mask | None = attention_mask(self.config, ids.shape[1], mask, ids.device)
-        p = self.config.dropout if self.training else 0.0
-        if seen is not None and not is_explicit(self.config.attention_softcap, p, ids.device):
+        if seen is not None and not self.config.attention_softcap:
             seen = added(seen, self.compute_dtype)
         x = self.embed(ids)  # (B, T, C)
         if self.positions is not None:

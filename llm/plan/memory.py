@@ -78,7 +78,7 @@ def step_memory(
     rows = config.micro_batch_size * (2 if isinstance(config, RewardConfig | DpoConfig) else 1)
     tokens = rows * length
     documents = getattr(config, "document_mask", getattr(config, "packing", "") == "best_fit")
-    masked = model.kind != "lstm" and (documents or model.attention != "full")
+    masked = model.kind != "lstm" and (documents or not _is_known(model, device))
     kept = _block_bytes(model, length, number, device, masked) * tokens / groups
     inner = _inner(model) * number * tokens / groups
     if launch.recompute == "none":
@@ -102,6 +102,12 @@ def step_memory(
     )
 
 
+def _is_known(model: ModelConfig, device: str) -> bool:
+    """Whether attention knows its pattern itself: llm.model.mask makes no mask of it."""
+    windowed = model.attention == "sliding_window" and not model.attention_softcap
+    return model.attention == "full" or (windowed and device == "cpu")
+
+
 def _block_bytes(model: ModelConfig, length: int, number: int, device: str, masked: bool) -> float:
     """What a block keeps for a token."""
     width = model.n_embd
@@ -118,16 +124,27 @@ def _block_bytes(model: ModelConfig, length: int, number: int, device: str, mask
     numbers += _inner(model)
     scores = model.n_head * length
     size = number * numbers
-    fused = not model.attention_softcap and not (model.dropout and masked and on_cpu)
-    if not fused:  # softmax in fp32; what is capped; drawn and dropped, or cast; and the mask
-        each = FP32_BYTES + (number if model.attention_softcap else 0)
+    if (
+        model.attention_softcap
+    ):  # what is capped, softmax in fp32; drawn and dropped, or cast; the mask
+        each = FP32_BYTES + number
         each += 2 * number if model.dropout else number % FP32_BYTES
         size += each * scores + (length if masked else 0)
-    elif model.dropout and on_cpu:  # masks of tiles, which end with their last query
-        size += number * model.n_head * min(length, (length + TILE) // 2)
+    elif model.dropout and on_cpu:  # masks of tiles
+        size += number * model.n_head * _tile_keys(model, length)
     if model.dropout:
         size += 2 * width * (number if on_cpu else 1)
     return size
+
+
+def _tile_keys(model: ModelConfig, length: int) -> float:
+    """Keys of a tile, on average over its queries: up to the last of them, from the window of the first."""
+    window = model.window if model.attention == "sliding_window" else length
+    pairs = 0
+    for first in range(0, length, TILE):
+        stop = min(first + TILE, length)
+        pairs += (stop - first) * (stop - max(0, first - window + 1))
+    return pairs / length
 
 
 def _inner(model: ModelConfig) -> int:

@@ -90,7 +90,10 @@ def kept(model: ModelConfig, precision: str, mode: str, *, documents: bool = Fal
         GPT2 | {"feed_forward": "relu"},
         GPT2 | {"feed_forward": "relu2", "norm": "rmsnorm"},
         GPT2 | {"dropout": 0.1},
+        {"attention": "sliding_window", "window": 16},
+        {"attention": "sliding_window", "window": 16, "dropout": 0.1, "block_size": 300},
         {"attention_softcap": 5.0},
+        {"attention_softcap": 5.0, "attention": "sliding_window", "window": 16},
     ],
 )
 def test_activations_are_what_torch_keeps(changes: dict[str, Any], precision: str) -> None:

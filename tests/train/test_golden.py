@@ -1,4 +1,7 @@
-"""Golden per-step losses of real configurations: a refactor reproduces them, or it changed arithmetic."""
+"""Golden per-step losses of real configurations: a refactor reproduces them, or it changed arithmetic.
+
+To 1e-4, for another CPU's products round differently.
+"""
 
 from pathlib import Path
 from typing import Any

@@ -26,6 +26,7 @@ GPT2 = {"n_kv_head": 4, "norm": "layernorm", "positions": "learned", "feed_forwa
     "bias": True
 }
 DROPOUT = {"dropout": 0.2}
+WINDOW = {"attention": "sliding_window", "window": 5}
 MUON = {"optimizer": "muon"}
 FSDP, TENSOR = {"parallel": "fsdp"}, {"parallel": "tensor", "group_ranks": 2}
 HYBRID = {"parallel": "hybrid", "group_ranks": 2}
@@ -36,7 +37,7 @@ ON_2 = {
     "fsdp": Case(FSDP),
     "tensor": Case(TENSOR),
     "fsdp with dropout": Case(FSDP, parts=DROPOUT),
-    "tensor, Qwen3's parts": Case(TENSOR, parts=QWEN),
+    "tensor, Qwen3's parts, a window": Case(TENSOR, parts=QWEN | WINDOW),
     "fsdp, reward model": Case(FSDP, loss="reward"),
     "tensor, reward model": Case(TENSOR, loss="reward"),
     "fsdp, dpo": Case(FSDP, loss="dpo"),
@@ -49,7 +50,7 @@ ON_2 = {
     "ddp with bf16 weights": Case(precision="bf16_weights"),
     "fsdp with bf16 weights": Case(FSDP, precision="bf16_weights"),
     "fsdp, dpo with bf16 weights": Case(FSDP, loss="dpo", precision="bf16_weights"),
-    "fsdp, computed again": Case(FSDP | {"recompute": "selective"}, parts=DROPOUT),
+    "fsdp, computed again": Case(FSDP | {"recompute": "selective"}, parts=DROPOUT | WINDOW),
 }
 SAME = {  # a tensor group adds up what each has rounded to bf16: not what one process does
     "tensor in bf16": Case(TENSOR, precision="bf16"),

@@ -30,7 +30,7 @@ from evals.unsafe import (
     load_rules,
     provoking_prompts,
 )
-from llm.cluster import map_shards
+from llm.cluster.pool import map_shards
 from llm.config.params import Params
 from llm.config.sampling import SamplingConfig
 from llm.corpus.contamination import (

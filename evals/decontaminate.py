@@ -27,7 +27,7 @@ from typing import Any
 import pyarrow as pa
 
 from evals.task_files import local_files, made_of_heldout
-from llm.cluster import map_shards
+from llm.cluster.pool import map_shards
 from llm.config.corpus import DecontaminateConfig
 from llm.config.tasks import TaskNames
 from llm.corpus.contamination import (

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from llm.cluster import map_shards
+from llm.cluster.pool import map_shards
 from llm.config.base import Section, read_yaml, validate
 from llm.corpus.contamination import Work, find_hits, index_items
 from llm.corpus.ngrams import split_words

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from llm import resident
-from llm.cluster import map_shards
-from tests.cluster_work import meet
+from llm.cluster.pool import map_shards
+from tests.cluster.work import meet
 
 MIB = 1 << 20
 MEASURE = "from llm.resident import peak_mib; print(peak_mib())"

@@ -28,7 +28,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llm.cluster import Pool, open_pool
+from llm.cluster.pool import Pool, open_pool
 from llm.config.corpus import DedupConfig
 from llm.corpus.boilerplate import first_texts, without_units
 from llm.corpus.clusters import Clusters, blocks, map_array, open_array

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-from llm.cluster import map_shards
+from llm.cluster.pool import map_shards
 from llm.config.corpus import ExtractConfig
 from llm.corpus.documents import (
     EXTRACTED,

@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from llm.cluster import map_shards
+from llm.cluster.pool import map_shards
 from llm.config.filter import FilterConfig
 from llm.corpus.documents import count_by_source, read_shard, shard_paths, text_bytes, write_table
 from llm.corpus.filters.c4 import clean_lines

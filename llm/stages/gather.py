@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llm.cluster import Workers, map_shards
+from llm.cluster.pool import Workers, map_shards
 from llm.config.corpus import GatherConfig
 from llm.corpus.columns import text_column
 from llm.corpus.documents import GATHERED, text_bytes, text_schema, write_table_shards

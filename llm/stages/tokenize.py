@@ -27,7 +27,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from llm.cluster import map_shards
+from llm.cluster.pool import map_shards
 from llm.config.tokenizer import TokenizeConfig
 from llm.corpus.columns import as_numpy, number_column
 from llm.corpus.documents import shard_paths, write_table

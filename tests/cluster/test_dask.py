@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from evals import decontaminate
-from llm.cluster import TIMEOUT, map_shards
+from llm.cluster.dask import TIMEOUT
+from llm.cluster.pool import map_shards
 from llm.config.corpus import FolderSource, GatherConfig, Limits
 from llm.config.params import load_params
 from llm.config.paths import Paths
@@ -23,9 +24,9 @@ from llm.files import fingerprint, write_text
 from llm.process import Context
 from llm.stages import dedup, extract, filter, gather, tokenize
 from llm.tokenizer.load import Tokenizer
-from tests.cluster_work import die, mark_and_sleep, unlucky, where
+from tests.cluster.dask_cluster import Cluster, dask_cluster
+from tests.cluster.work import die, mark_and_sleep, unlucky, where
 from tests.conftest import ROOT
-from tests.dask_cluster import Cluster, dask_cluster
 from tests.stages.corpus_inputs import function_row, put
 
 PARAMS = load_params(ROOT / "params.yaml")
@@ -134,8 +135,8 @@ def test_nothing_works_on_for_a_client_that_was_killed(shared: Cluster, tmp_path
     code = f"""
 from pathlib import Path
 from types import SimpleNamespace
-from llm.cluster import map_shards
-from tests.cluster_work import mark_and_sleep
+from llm.cluster.pool import map_shards
+from tests.cluster.work import mark_and_sleep
 if __name__ == "__main__":
     cluster = SimpleNamespace(workers=1, scheduler={shared.scheduler!r})
     list(map_shards(mark_and_sleep, [Path(p) for p in {[str(p) for p in shards]}], cluster))

@@ -3,7 +3,7 @@
 A worker outlives many runs, each in a worktree of its own with its own commit. So it computes
 nothing itself: for each shard it starts
 
-    python -m llm.on_cluster
+    python -m llm.cluster.worker
 
 in that checkout, which lies on a file system that all share, and hands pickled work in and
 the pickled result out. The process ends with the worker, and as soon as nobody waits for it.
@@ -41,7 +41,7 @@ def run_in(folder: str, work: bytes) -> bytes:
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as gives:
         given.write(work)
         given.seek(0)
-        command = [sys.executable, "-m", "llm.on_cluster"]
+        command = [sys.executable, "-m", "llm.cluster.worker"]
         process = subprocess.Popen(command, cwd=folder, stdin=given, stdout=gives)
         try:
             while process.poll() is None and _is_wanted(worker, key):

@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from llm.cluster import map_shards, open_pool
+from llm.cluster.pool import map_shards, open_pool
 from llm.errors import LLMError
-from tests.cluster_work import meet
+from tests.cluster.work import meet
 from tests.conftest import ROOT
 
 
@@ -134,8 +134,8 @@ def test_shards_under_way_are_bounded() -> None:
 
 def test_workers_end_with_a_killed_parent() -> None:
     code = """
-from llm.cluster import map_shards
-from tests.test_cluster import where
+from llm.cluster.pool import map_shards
+from tests.cluster.test_local import where
 if __name__ == "__main__":
     list(map_shards(where, range(999), 2))
 """

@@ -1,13 +1,18 @@
-"""Log-probabilities of answers. Shapes: B pairs, 2B sequences, T longest sequence, N counted tokens."""
+"""Log-probabilities of answers.
 
-from collections.abc import Sequence
+Shapes: B pairs, 2B sequences, T longest sequence, N counted tokens, R of them at a time, V vocabulary.
+"""
+
+from collections.abc import Iterator, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from llm.data.padded import pad
 from llm.data.pairs import EncodedPair
+from llm.model.cross_entropy import rows_at_a_time
+from llm.model.transformer import LanguageModel
 
 
 def stack_pairs(pairs: Sequence[EncodedPair]) -> tuple[dict[str, Tensor], int]:
@@ -32,9 +37,7 @@ def stack_pairs(pairs: Sequence[EncodedPair]) -> tuple[dict[str, Tensor], int]:
 def answer_logps(model: nn.Module, inputs: dict[str, Tensor]) -> Float[Tensor, " b2"]:
     """Log-probability of each sequence's counted targets, summed, in nats."""
     mask = inputs["loss_mask"]
-    logits = model(inputs["ids"], keep=mask).float()  # (N, V)
-    targets = inputs["targets"][mask]  # (N,)
-    logps = logits.log_softmax(-1).gather(-1, targets[:, None]).squeeze(-1)  # (N,)
+    logps = model(inputs["ids"], keep=mask, targets=inputs["targets"], logps=True)  # (N,)
     rows = mask.nonzero()[:, 0]  # (N,) the sequence that each counted target belongs to
     sums = torch.zeros(mask.shape[0], device=logps.device)
     return sums.index_add(0, rows, logps)
@@ -42,22 +45,36 @@ def answer_logps(model: nn.Module, inputs: dict[str, Tensor]) -> Float[Tensor, "
 
 @torch.no_grad()
 def token_kl(
-    policy: nn.Module,
-    reference: nn.Module,
+    policy: LanguageModel,
+    reference: LanguageModel,
     pairs: Sequence[EncodedPair],
     batch_size: int,
     device: torch.device,
 ) -> float:
-    """KL(policy || reference) per token of the chosen answers, in nats, over whole distributions."""
+    """KL(policy || reference) per token of the chosen answers, in nats, over whole distributions.
+
+    Some rows of them exist at a time: a sequence whose rows are parted is looked at again.
+    """
+    n_rows = rows_at_a_time(device.type, policy.vocab_size)
     policy.eval()
     reference.eval()
     total, count = 0.0, 0
     for start in range(0, len(pairs), batch_size):
         inputs, _ = stack_pairs(pairs[start : start + batch_size])
         chosen = {name: value.chunk(2)[0].to(device) for name, value in inputs.items()}
-        ids, mask = chosen["ids"], chosen["loss_mask"]
-        pi = policy(ids, keep=mask).float().log_softmax(-1)  # (N, V)
-        ref = reference(ids, keep=mask).float().log_softmax(-1)
-        total += (pi.exp() * (pi - ref)).sum().item()
-        count += int(mask.sum())
+        for mask in _parts(chosen["loss_mask"], n_rows):
+            there = mask.any(1)
+            ids, keep = chosen["ids"][there], mask[there]
+            pi = policy(ids, keep=keep).float().log_softmax(-1)  # (R, V)
+            ref = reference(ids, keep=keep).float().log_softmax(-1)
+            total += (pi.exp() * (pi - ref)).sum().item()
+            count += pi.shape[0]
     return total / count
+
+
+def _parts(mask: Bool[Tensor, "b t"], n_rows: int) -> Iterator[Bool[Tensor, "b t"]]:
+    """Masks of at most `n_rows` True places each, in order, that make up `mask`."""
+    for places in mask.nonzero().split(n_rows):
+        part = torch.zeros_like(mask)
+        part[places[:, 0], places[:, 1]] = True
+        yield part

@@ -8,7 +8,7 @@ Shapes: N positions, C n_embd, V vocab_size, R rows at a time.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+T = TypeVar("T")
 ROW_BYTES = {"cpu": 16_000_000, "cuda": 1_000_000_000}  # of logits in fp32 at a time
 LEAST_ROWS = 256  # fewer make the matrix products slow
 
@@ -40,7 +41,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         nll, penalty = torch.zeros(2, device=x.device).unbind()
         dx = torch.empty_like(x) if with_grad else None
         dweight = torch.zeros_like(weight) if with_grad else None
-        n_rows = _rows(x.device.type, weight.shape[0])
+        n_rows = rows_at_a_time(x.device.type, weight.shape[0])
         for first in range(0, x.shape[0], n_rows):
             rows = slice(first, first + n_rows)
             logits = x[rows] @ matrix.t()  # (R, V)
@@ -93,18 +94,30 @@ def remade_cross_entropy(
 
     Tensor-parallel ones, whose weight no process has whole.
     """
-    n_rows = _rows(x.device.type, vocab_size)
 
     def some(x: Tensor, targets: Tensor) -> dict[str, Tensor]:
         return whole_cross_entropy(project(x), targets, z_loss=z_loss)
 
-    if x.shape[0] <= n_rows:
-        return some(x, targets)
-    parts = [
-        checkpoint(some, *rows, use_reentrant=False, preserve_rng_state=False)
-        for rows in zip(x.split(n_rows), targets.split(n_rows), strict=True)
-    ]
+    parts = _remade(some, x, targets, vocab_size)
     return {name: torch.stack([part[name] for part in parts]).sum() for name in parts[0]}
+
+
+def remade_logps(
+    project: Callable[[Tensor], Tensor],
+    x: Float[Tensor, "n c"],
+    targets: Int[Tensor, " n"],
+    *,
+    vocab_size: int,
+) -> Float[Tensor, " n"]:
+    """Log-probability of each target in nats, by the logits that `project` makes from x.
+
+    Only backward knows how much each weighs: it makes some rows' logits again.
+    """
+
+    def some(x: Tensor, targets: Tensor) -> Tensor:
+        return -F.cross_entropy(project(x).float(), targets, reduction="none")
+
+    return torch.cat(_remade(some, x, targets, vocab_size))
 
 
 def whole_cross_entropy(
@@ -116,6 +129,27 @@ def whole_cross_entropy(
     if z_loss:
         loss["penalty"] = z_loss * logits.logsumexp(-1).square().sum()
     return loss
+
+
+def rows_at_a_time(device: str, vocab_size: int) -> int:
+    """Rows of logits that may exist at once, on a device of type cpu or cuda."""
+    return max(LEAST_ROWS, ROW_BYTES[device] // (4 * vocab_size))
+
+
+def _remade(
+    some: Callable[[Tensor, Tensor], T],
+    x: Float[Tensor, "n c"],
+    targets: Int[Tensor, " n"],
+    vocab_size: int,
+) -> list[T]:
+    """What `some` makes of some rows at a time, and again in backward where that is not all rows."""
+    n_rows = rows_at_a_time(x.device.type, vocab_size)
+    if x.shape[0] <= n_rows:
+        return [some(x, targets)]
+    return [
+        checkpoint(some, *rows, use_reentrant=False, preserve_rng_state=False)
+        for rows in zip(x.split(n_rows), targets.split(n_rows), strict=True)
+    ]
 
 
 def _losses(
@@ -144,7 +178,3 @@ def _losses(
     if softcap:  # derivative of c tanh(s / c)
         grad = grad * (1 - (logits / softcap).square()).to(dtype)
     return nll.sum(), penalty, grad.to(logits.dtype)
-
-
-def _rows(device: str, vocab_size: int) -> int:
-    return max(LEAST_ROWS, ROW_BYTES[device] // (4 * vocab_size))

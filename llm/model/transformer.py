@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from llm.config.model import ModelConfig
 from llm.model.attention import Attention, LayerCache
 from llm.model.backbone import Backbone
-from llm.model.cross_entropy import chunked_cross_entropy, remade_cross_entropy
+from llm.model.cross_entropy import chunked_cross_entropy, remade_cross_entropy, remade_logps
 from llm.model.dropout import dropout
 from llm.model.feed_forward import build_feed_forward
 from llm.model.linear import Linear, is_sharded
@@ -103,19 +103,21 @@ class LanguageModel(nn.Module):
         cache: LayerCache | StateCache | None = None,
         targets: Int[Tensor, "b t"] | None = None,
         z_loss: float = 0.0,
+        logps: bool = False,
     ) -> Float[Tensor, "... v"] | dict[str, Tensor]:
         """Logits (B, T, V); with `keep`, (N, V) of the kept positions in row-major order.
 
         With `targets`, `loss` instead: their summed cross-entropy in nats, at the kept positions
-        only, and with `z_loss` a `penalty` besides. Without `mask` attention is causal. With it,
-        True may be attended to.
+        only, and with `z_loss` a `penalty` besides. With `logps` and `keep`, the log-probability
+        of each kept target in nats (N,). Without `mask` attention is causal. With it, True may be
+        attended to.
         """
         x = self.backbone(ids, positions, mask, cache)
         if targets is None:
             return self._logits(x if keep is None else x[keep])
         if keep is None:
             return self.loss(x.flatten(0, 1), targets.flatten(), z_loss)
-        return self.loss_at(keep, x, targets, z_loss)
+        return self.logps_at(keep, x, targets) if logps else self.loss_at(keep, x, targets, z_loss)
 
     def loss_at(
         self,
@@ -126,6 +128,12 @@ class LanguageModel(nn.Module):
     ) -> dict[str, Tensor]:
         """The loss at the kept positions, of which there is another number each time."""
         return self.loss(x[keep], targets[keep], z_loss)
+
+    def logps_at(
+        self, keep: Bool[Tensor, "b t"], x: Float[Tensor, "b t c"], targets: Int[Tensor, "b t"]
+    ) -> Float[Tensor, " n"]:
+        """Log-probability of each kept target in nats; the logits never are whole."""
+        return remade_logps(self._logits, x[keep], targets[keep], vocab_size=self.vocab_size)
 
     def loss(
         self, x: Float[Tensor, "n c"], targets: Int[Tensor, " n"], z_loss: float

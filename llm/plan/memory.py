@@ -22,7 +22,7 @@ TILE = 128  # as llm.model.causal
 LOGITS_ALIVE = (
     4  # copies of some rows of logits: themselves, probabilities, gradient, one on its way
 )
-ANSWER_FRAC = 0.2  # of a pair's tokens, whose logits exist whole in dpo; as measured
+LOGPS_ALIVE = 3  # in dpo, in fp32: log-softmax, its gradient, that of the logits
 LSTM_NUMBERS = 15  # that a cell keeps for a token, each C wide
 
 
@@ -179,10 +179,11 @@ def _loss_bytes(
     hidden = 4 * width * number * tokens  # the last norm's two, their gradients
     if isinstance(config, RewardConfig):
         return hidden
-    if isinstance(config, DpoConfig):  # whole: logits, in fp32, their log-softmax, and gradients
-        return hidden + int(ANSWER_FRAC * tokens) * vocab_size * (2 * number + 4 * FP32_BYTES)
+    each = LOGITS_ALIVE * number
+    if isinstance(config, DpoConfig):  # which also casts in bf16
+        each = LOGPS_ALIVE * FP32_BYTES + number % FP32_BYTES
     rows = min(tokens, max(LEAST_ROWS, ROW_BYTES[device] // (FP32_BYTES * vocab_size)))
-    return hidden + 2 * FP32_BYTES * vocab_size * width + LOGITS_ALIVE * number * rows * vocab_size
+    return hidden + 2 * FP32_BYTES * vocab_size * width + each * rows * vocab_size
 
 
 def _shards(launch: LaunchConfig) -> int:

@@ -31,12 +31,13 @@ def compiles(setting: str, model: nn.Module, device: torch.device, run_flops: fl
 
 
 def compile_whole(model: nn.Module) -> nn.Module:
-    """The model, compiled but for its loss at kept positions.
+    """The model, compiled but for what it says of kept positions.
 
     There is another number of these each time, and each would be compiled anew.
     """
     if isinstance(model, LanguageModel):
         model.loss_at = torch.compiler.disable(model.loss_at)  # type: ignore[assignment]
+        model.logps_at = torch.compiler.disable(model.logps_at)  # type: ignore[assignment]
     whole = torch.compile(model)
     assert isinstance(whole, nn.Module)
     return whole

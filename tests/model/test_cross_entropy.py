@@ -9,6 +9,7 @@ from llm.model import cross_entropy
 from llm.model.cross_entropy import (
     chunked_cross_entropy,
     remade_cross_entropy,
+    remade_logps,
     whole_cross_entropy,
 )
 
@@ -71,6 +72,34 @@ def test_logits_that_are_made_again_have_the_loss_and_the_gradients_of_whole_one
     assert max(rows) == 7
 
 
+@pytest.mark.parametrize("cap", [0.0, 5.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_log_probabilities_are_those_of_a_whole_log_softmax(dtype: torch.dtype, cap: float) -> None:
+    """With their gradients, which each row has at another scale; in bf16 to the last bit's rounding."""
+    scales, rows = torch.linspace(-2, 3, N), []
+    found, expected = [], []
+    for results in (found, expected):
+        x, weight, targets = draw(dtype)
+
+        def project(x: Tensor, weight: Tensor = weight) -> Tensor:
+            rows.append(x.shape[0])
+            logits = x @ weight.to(x.dtype).t()
+            return cap * torch.tanh(logits / cap) if cap else logits
+
+        if results is found:
+            logps = remade_logps(project, x, targets, vocab_size=V)
+            assert rows == [7] * 7 + [1]
+        else:
+            whole = project(x).float().log_softmax(-1)
+            logps = whole.gather(-1, targets[:, None]).squeeze(-1)
+        (logps * scales).sum().backward()
+        results += [logps, x.grad, weight.grad]
+    torch.testing.assert_close(found[:2], expected[:2], rtol=1e-5, atol=1e-5)
+    rounding = 1e-5 if dtype == torch.float32 else 0.01  # each chunk's share of it is rounded
+    torch.testing.assert_close(found[2], expected[2], rtol=rounding, atol=10 * rounding)
+    assert rows[8:-1] == [1] + [7] * 7  # in backward, the last first
+
+
 def test_in_bf16_the_loss_is_that_of_the_rounded_logits() -> None:
     x, weight, targets = draw(torch.bfloat16)
     loss = chunked_cross_entropy(x, weight, targets, z_loss=0.0, softcap=0.0)["loss"]
@@ -85,16 +114,19 @@ def test_in_bf16_the_loss_is_that_of_the_rounded_logits() -> None:
 
 PEAK = """
 import resource, sys, torch
-from llm.model.cross_entropy import chunked_cross_entropy, whole_cross_entropy
+from llm.model.cross_entropy import chunked_cross_entropy, remade_logps, whole_cross_entropy
 x = torch.randn(2048, 64).bfloat16().requires_grad_()
 weight = torch.zeros(131_072, 64, requires_grad=True)
 targets = torch.zeros(2048, dtype=torch.int64)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 if sys.argv[1] == "chunked":
-    loss = chunked_cross_entropy(x, weight, targets, z_loss=0.0, softcap=0.0)
+    loss = chunked_cross_entropy(x, weight, targets, z_loss=0.0, softcap=0.0)["loss"]
+elif sys.argv[1] == "logps":
+    project = lambda x: x @ weight.bfloat16().t()
+    loss = remade_logps(project, x, targets, vocab_size=131_072).sum()
 else:
-    loss = whole_cross_entropy(x @ weight.bfloat16().t(), targets, z_loss=0.0)
-loss["loss"].backward()
+    loss = whole_cross_entropy(x @ weight.bfloat16().t(), targets, z_loss=0.0)["loss"]
+loss.backward()
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
@@ -102,8 +134,8 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 def test_logits_of_a_128k_vocabulary_never_exist_whole() -> None:
     """2,048 tokens: whole logits in bf16 alone take 512 MiB, and 1 GiB each in fp32 and as gradient."""
     peak_mib = {}
-    for way in ("chunked", "whole"):
+    for way in ("chunked", "logps", "whole"):
         command = [sys.executable, "-c", PEAK, way]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         peak_mib[way] = int(done.stdout)
-    assert peak_mib["chunked"] < 512 < 1536 < peak_mib["whole"]
+    assert max(peak_mib["chunked"], peak_mib["logps"]) < 512 < 1536 < peak_mib["whole"]

@@ -181,14 +181,17 @@ def test_bf16_weights_are_kept_beside_their_masters_and_exchanged_as_they_are() 
     assert shared.exchange - shared_low.exchange == 3 * blocks // shape().n_layer
 
 
-def larger() -> tuple[ModelConfig, TrainConfig, int]:
-    """Some 200 MB: enough for what a process has besides not to matter."""
+def larger(stage: str) -> tuple[ModelConfig, TrainConfig, int]:
+    """Some 200 MB: enough for what a process has besides not to matter; whole logits of dpo would double it."""
     model = shape(n_layer=4, n_embd=256, n_inner=704, block_size=256)
+    if stage == "dpo":
+        return model, PARAMS.dpo.model_copy(update={"micro_batch_size": 4}), 8192
     return model, pretrain(micro_batch_size=8), 2048
 
 
 RESIDENT = r"""
-import re, torch
+import re, sys, torch
+from llm.align.logps import answer_logps
 from llm.model.transformer import LanguageModel
 from llm.train.optimizer import build_optimizer
 from tests.plan.test_memory import larger
@@ -198,22 +201,26 @@ def kib(key):
 
 torch.optim.AdamW(torch.nn.Linear(2, 2).parameters(), fused=True)  # loads what it needs
 torch.ones(512, 512) @ torch.ones(512, 512)
-shape, config, vocab_size = larger()
+shape, config, vocab_size = larger(sys.argv[1])
 before = kib("VmRSS")
 model = LanguageModel(shape, vocab_size)
 optimizer = build_optimizer(model, config.optim)
-ids = torch.ones(config.micro_batch_size, shape.block_size, dtype=torch.long)
+ids = torch.ones(8, shape.block_size, dtype=torch.long)
 for _ in range(2):
-    model(ids, targets=ids)["loss"].backward()
+    if sys.argv[1] == "dpo":
+        answer_logps(model, {"ids": ids, "targets": ids, "loss_mask": ids > 0}).sum().backward()
+    else:
+        model(ids, targets=ids)["loss"].backward()
     optimizer.step()
     optimizer.zero_grad()
 print("bytes", 1024 * (kib("VmHWM") - before))
 """
 
 
-def test_a_process_becomes_as_large_as_was_said_to_a_fifth() -> None:
-    model, config, vocab_size = larger()
-    command = [sys.executable, "-c", RESIDENT]
+@pytest.mark.parametrize("stage", ["pretrain", "dpo"])
+def test_a_process_becomes_as_large_as_was_said_to_a_fifth(stage: str) -> None:
+    model, config, vocab_size = larger(stage)
+    command = [sys.executable, "-c", RESIDENT, stage]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     match = re.search(r"bytes (\d+)", done.stdout)
     assert match

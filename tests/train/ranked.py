@@ -13,6 +13,7 @@ from llm.align.reward import collate_scored, reward_loss
 from llm.config.train import LaunchConfig
 from llm.data.padded import PaddedTraining, PaddedValidation
 from llm.data.pairs import EncodedPair
+from llm.model import cross_entropy
 from llm.model.flops import backbone_flops_per_token
 from llm.model.folder import reward_from_language
 from llm.model.transformer import LanguageModel, initialise
@@ -98,7 +99,11 @@ def build_job(case: Case, language: LanguageModel, own: Ranks) -> Job:
 
 
 def run_cases(folder: Path, cases: dict[str, dict[str, Any]]) -> None:
-    """One of several processes: each case's weights and history go into a file by its name."""
+    """One of several processes: each case's weights and history go into a file by its name.
+
+    Sixteen rows of logits exist at a time, where one process alone has all of them.
+    """
+    cross_entropy.LEAST_ROWS, cross_entropy.ROW_BYTES = 16, {"cpu": 1}
     dist.init_process_group("gloo")
     for name, values in cases.items():
         if trained := run(Case(**values), folder):

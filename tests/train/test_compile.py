@@ -48,6 +48,11 @@ def test_another_number_of_counted_tokens_compiles_nothing_anew(monkeypatch) -> 
         found = compiled(ids, keep=keep, targets=ids)["loss"]
         torch.testing.assert_close(found, network(ids, keep=keep, targets=ids)["loss"])
     assert compiler.frame_count == 1
+    for counted in (1, 5, 9):  # as dpo has it
+        keep = torch.arange(16)[None] < counted
+        found = compiled(ids, keep=keep, targets=ids, logps=True)
+        torch.testing.assert_close(found, network(ids, keep=keep, targets=ids, logps=True))
+    assert compiler.frame_count == 2
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])

@@ -7,7 +7,7 @@
 Networks of 2.6 million parameters on the project's own token shards and validation text. Ours is
 stage `pretrain` as params.yaml has it, the network's size and bf16 apart; nanoGPT is its model and recipe
 (AdamW, cosine, random windows, batches of 16 x 256) at 4e-3, in bf16. `race` first measures a
-trainer's speed on a few steps, so that its schedule ends with its time, to some 20 %. A time is that of the
+trainer's speed on two short runs, so that its schedule ends with its time. A time is that of the
 whole run: building, compiling where params say so, training, and validating on everything.
 `ablation` undoes one part of the recipe at a time, at equal tokens.
 """
@@ -17,7 +17,7 @@ import math
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -66,7 +66,7 @@ UNDONE: dict[str, dict[str, Any]] = {
     "learned positions": {"model.positions": "learned"},
     "fp32": {"pretrain.precision": "fp32"},
 }
-PROBE_TOKENS = 122_880
+PROBE_TOKENS = (122_880, 614_400)
 NANOGPT = {"n_layer": 5, "n_head": 6, "n_embd": 192, "dropout": 0.0, "bias": False}
 NANOGPT_LR, NANOGPT_SEQUENCES, NANOGPT_WARM_UP_STEPS = 4e-3, 16, 100
 
@@ -157,12 +157,13 @@ def alone(run: Callable[[int], Result], size: int) -> Result:
         return process.submit(run, size).result()
 
 
-def race(train: Callable[[int], Run], minutes: float) -> Run:
-    """A run that takes so long: as many tokens as its speed on a few steps promises."""
-    probe, longer = alone(train, PROBE_TOKENS), alone(train, 2 * PROBE_TOKENS)
-    tokens_per_s = PROBE_TOKENS / (longer.seconds - probe.seconds)
-    fixed_s = probe.seconds - PROBE_TOKENS / tokens_per_s
-    return alone(train, int(tokens_per_s * (60 * minutes - fixed_s)))
+def race(train: Callable[[int], Run], minutes: Sequence[float]) -> Iterator[Run]:
+    """Runs that take so long: each of as many tokens as the speed of two short ones promises."""
+    short, longer = (alone(train, tokens) for tokens in PROBE_TOKENS)
+    tokens_per_s = (longer.tokens - short.tokens) / (longer.seconds - short.seconds)
+    fixed_s = short.seconds - short.tokens / tokens_per_s
+    for each in minutes:
+        yield alone(train, int(tokens_per_s * (60 * each - fixed_s)))
 
 
 def row(name: str, run: Run) -> None:
@@ -194,10 +195,10 @@ def main() -> None:
             row(name, alone(partial(train_ours, UNDONE[name]), given.tokens))
         return
     nanogpt = partial(train_nanogpt, load_params(PARAMS).paths, given.nanogpt.resolve())
-    for minutes in given.minutes:
-        row("ours", race(partial(train_ours, {}), minutes))
-    for minutes in given.peer_minutes:
-        row("nanoGPT", race(nanogpt, minutes))
+    for run in race(partial(train_ours, {}), given.minutes):
+        row("ours", run)
+    for run in race(nanogpt, given.peer_minutes):
+        row("nanoGPT", run)
 
 
 if __name__ == "__main__":

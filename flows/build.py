@@ -32,9 +32,11 @@ from flows.stage import Run, Workplace, run_stage
 from flows.worktree import Worktree, git, worktree
 from llm.config.params import load_params
 from llm.config.stages import GROUPS
+from llm.corpus.sources.size import text_bytes
 from llm.errors import ConfigError, LLMError
-from llm.plan.fit import refuse_unfit
+from llm.plan.preflight import check_run
 from llm.process import SHARED_WORK
+from llm.registry.clean.worktrees import SHARED
 from llm.tracking.lineage import git_tags, out_md5s, read_lock
 from llm.tracking.results import record_results
 from llm.tracking.spool import recording_pipeline, tracking_is_on, tracking_uri
@@ -65,7 +67,8 @@ def build(request: Request, start: str = "HEAD") -> None:
                     restored = _restore(root, tree, graph, request, workplace)
                     left = [stage for stage in graph.needs if stage not in restored]
                     check_inputs(root, tree.folder, params, left)
-                    refuse_unfit(params, left)
+                    text = text_bytes(params.gather) if "gather" in left else None
+                    check_run(params, left, text, tree.folder, root / SHARED)
                 run = Run(
                     flow_run_id=run_id,
                     workplace=workplace,
@@ -180,7 +183,7 @@ def shared_environment(root: Path) -> dict[str, str]:
     return {
         "LLM_STAGE_LOCKS": str(root / ".llm" / "locks"),
         "LLM_RUN_NAME": str(flow_run.name),
-        SHARED_WORK: str(root / ".llm" / "resume"),
+        SHARED_WORK: str(root / SHARED),
     }
 
 

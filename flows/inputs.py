@@ -7,35 +7,29 @@ from evals.task_files import local_files
 from llm.config.params import Params
 from llm.corpus.sources.reading import local_paths
 from llm.errors import ConfigError
+from llm.plan.inputs import named_files
 
 
 def check_inputs(root: Path, folder: Path, params: Params, stages: Iterable[str]) -> None:
     """ConfigError lists every relative path that one of the stages reads and the worktree lacks."""
     lines = [
         _say(key, path, root)
-        for stage, key, path in _named_files(params)
+        for stage, key, path in _named_paths(params)
         if stage in stages and not Path(path).is_absolute() and not (folder / path).exists()
     ]
     if lines:
         raise ConfigError("\n".join(lines))
 
 
-def _named_files(params: Params) -> Iterator[tuple[str, str, str]]:
+def _named_paths(params: Params) -> Iterator[tuple[str, str, str]]:
     """Stage, key and path of every file or folder that params name."""
     for source in params.gather.sources:
         for path in local_paths(source):
             yield "gather", f"gather.sources {source.name!r}", path
-    for path in params.decontaminate.evaluation_sets:
-        yield "decontaminate", "decontaminate.evaluation_sets", path
     for path in local_files(params.benchmark.tasks):
         yield "decontaminate", "evals/tasks", path
-    for path in params.instructions.extra:
-        yield "instructions", "instructions.extra", path
-    for path in params.preferences.extra:
-        yield "preferences", "preferences.extra", path
-    for stage in ("tokenizer", "pretrain", "sft", "reward", "dpo"):
-        if path := getattr(params, stage).init_from:
-            yield stage, f"{stage}.init_from", path
+    for named in named_files(params):
+        yield named.stage, named.key, named.path
 
 
 def _say(key: str, path: str, root: Path) -> str:

@@ -129,8 +129,11 @@ def work_folder(name: str, paths: Paths, configs: Mapping[str, Section]) -> Path
         if not Path(dep).exists():
             raise ConfigError(f"{dep} does not exist; run `dvc repro {name}`, which makes it first")
         digest.update(f"{dep}={fingerprint(Path(dep))};".encode())
-    parent = Path(os.environ.get(SHARED_WORK) or Path(paths.work) / "work")
-    return parent / f"{name}-{digest.hexdigest()[:16]}"
+    return _work_root(paths) / f"{name}-{digest.hexdigest()[:16]}"
+
+
+def _work_root(paths: Paths) -> Path:
+    return Path(os.environ.get(SHARED_WORK) or Path(paths.work) / "work")
 
 
 def stage_deps(name: str, paths: Paths) -> list[str]:
@@ -253,21 +256,18 @@ def _usage(wall_s: float) -> dict[str, float]:
 
 
 def _validate_everything(name: str) -> None:
-    """Refuse a params.yaml with any error in any section, or with a model that this machine cannot
-    hold, before any stage does any work.
+    """Refuse a params.yaml with any error in any section, or with what this machine cannot hold or
+    has not, before any stage does any work.
 
     Imported here because this can only refuse, never change a result: the whole
     file's types are not a dependency of each stage.
     """
-    from llm.config.params import TRAINING, load_params
-    from llm.plan.fit import missing_starts, refuse_unfit
+    from llm.config.params import load_params
+    from llm.plan.preflight import check_stage
 
     params = load_params(PARAMS)
     if "LOCAL_RANK" not in os.environ:  # torchrun's first process has asked
-        trains = name in TRAINING
-        if trains and (missing := list(missing_starts(params, TRAINING))):  # the later stages' too
-            raise ConfigError("\n".join(missing))
-        refuse_unfit(params, [name] if trains else TRAINING, here=trains)
+        check_stage(params, name, _work_root(params.paths))
 
 
 def _relaunch_under_torchrun(name: str, paths: Paths, configs: Mapping[str, Section]) -> None:

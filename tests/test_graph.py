@@ -16,7 +16,7 @@ PACKAGES = ("llm", "evals", "flows")
 # Validation of the whole file and of what fits refuses and never changes a result: no stage depends on it.
 NOT_DEPS = {
     ("llm/process.py", "llm/config/params.py"),
-    ("llm/process.py", "llm/plan/fit.py"),
+    ("llm/process.py", "llm/plan/preflight.py"),
 }
 BY_NAME = {
     "evals/harness.py": ["evals/items.py"],  # the tasks' YAML files name its functions

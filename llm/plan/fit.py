@@ -1,4 +1,4 @@
-"""Whether training stages fit into this machine's memory; what cannot fit is refused.
+"""Whether training stages fit into a machine's memory.
 
 Refused is only what is impossible: weights, gradients and optimizer, and of the activations half of
 what is counted, and those only where every row is as long as the block.
@@ -6,14 +6,12 @@ what is counted, and those only where every row is as long as the block.
 
 import math
 from collections.abc import Collection, Iterator
-from pathlib import Path
 
 from llm.config.align import SftConfig
 from llm.config.params import TRAINING, Params
 from llm.config.sizes import parameter_count
 from llm.config.train import PretrainConfig
-from llm.errors import ConfigError
-from llm.plan.machine import Machine, gib, this_machine
+from llm.plan.machine import Machine, gib
 from llm.plan.memory import Memory, step_memory
 from llm.plan.work import work
 
@@ -21,8 +19,6 @@ from llm.plan.work import work
 # an allocator wastes some: as measured on a CPU.
 PROCESS_BYTES, CPU_WASTE = 330_000_000, 1.2
 SURE_FRAC = 0.5  # of the activations: as many are needed at least, compiled or not
-
-EVERY_DEVICE_BYTES = 1_000_000_000
 
 
 def device_of(params: Params, stage: str, machine: Machine) -> str:
@@ -70,34 +66,6 @@ def least_bytes(params: Params, stage: str, memory: Memory, device: str) -> int:
     return least if device == "cuda" else least * params.launch.nproc_per_node
 
 
-def missing_starts(params: Params, stages: Collection[str]) -> Iterator[str]:
-    """Each that is to start from a folder which is not there, nor made by this chain."""
-    for stage in (stage for stage in TRAINING if stage in stages):
-        start = getattr(params, stage).init_from
-        made = start and Path(start).resolve().is_relative_to(Path(params.paths.models).resolve())
-        if start and not made and not (Path(start) / "config.json").is_file():
-            yield (
-                f"{stage}.init_from={start} has no config.json; it names a folder on this disk with "
-                "a published model"
-            )
-
-
-def refuse_unfit(params: Params, stages: Collection[str], *, here: bool = True) -> None:
-    """ConfigError lists every training stage among `stages` that cannot fit on this machine, or that
-    would miss the folder it starts from.
-
-    Not `here`: what wants a GPU where there is none is trained elsewhere, and neither that nor a
-    folder is looked at.
-    """
-    if here and (missing := list(missing_starts(params, stages))):
-        raise ConfigError("\n".join(missing))
-    if _are_small(params, stages):
-        return
-    machine = this_machine()
-    if lines := list(refusals(params, stages, machine, here=here)):
-        raise ConfigError("\n".join(lines))
-
-
 def refusals(
     params: Params, stages: Collection[str], machine: Machine, *, here: bool = True
 ) -> Iterator[str]:
@@ -118,16 +86,6 @@ def refusals(
         needs = least_bytes(params, stage, memory_of(params, stage, on[stage]), on[stage])
         if needs > there:
             yield _say(params, stage, on[stage], needs, int(there))
-
-
-def _are_small(params: Params, stages: Collection[str]) -> bool:
-    """Whether every device has what they need: a machine need not be asked, which takes its time."""
-    return all(
-        getattr(params, stage).device != "cuda"
-        and least_bytes(params, stage, memory_of(params, stage, "cpu"), "cpu") < EVERY_DEVICE_BYTES
-        for stage in stages
-        if stage in TRAINING
-    )
 
 
 def _say(params: Params, stage: str, device: str, needs: int, there: int) -> str:

@@ -1,14 +1,10 @@
 """What cannot fit is refused, in a line with what would; what may fit never is."""
 
-import time
-
 import pytest
 
 from llm.config.params import TRAINING
 from llm.config.presets import preset_names
-from llm.errors import ConfigError
-from llm.plan import fit
-from llm.plan.fit import device_of, expected_bytes, memory_of, refusals, refuse_unfit
+from llm.plan.fit import device_of, expected_bytes, memory_of, refusals
 from llm.plan.machine import GIB, Machine
 from tests.conftest import ROOT
 from tests.plan.params import SEVEN_B, params
@@ -79,22 +75,3 @@ def test_where_no_gpu_is_its_stages_are_refused_only_if_they_run_here() -> None:
 def test_another_network_is_not_judged_by_section_model(tmp_path) -> None:
     huge = {"model.n_layer": 4_000_000, "sft.init_from": str(tmp_path)}
     assert not list(refusals(params(overrides=huge), ["sft"], SERVER))
-
-
-def test_what_is_small_asks_no_machine_and_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    def asked() -> Machine:
-        raise AssertionError("the machine was asked")
-
-    monkeypatch.setattr(fit, "this_machine", asked)
-    small = params()
-    before = time.process_time()
-    refuse_unfit(small, TRAINING)
-    assert time.process_time() - before < 0.05
-
-
-def test_every_refusal_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fit, "this_machine", lambda: SERVER)
-    with pytest.raises(ConfigError) as caught:
-        refuse_unfit(params(overrides={"model.n_layer": 4_000_000}), ["gather", "sft", "dpo"])
-    first, second = str(caught.value).splitlines()
-    assert (first[:4], second[:4]) == ("sft:", "dpo:")

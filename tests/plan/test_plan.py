@@ -6,7 +6,6 @@ import pytest
 
 from llm.config.params import TRAINING
 from llm.errors import ConfigError
-from llm.plan.fit import refuse_unfit
 from llm.plan.machine import GIB, Machine
 from llm.plan.plan import START_S, make_plan
 from llm.plan.speed import Speed, assumed_speed, known_gpu, machine_with
@@ -66,7 +65,7 @@ def test_the_default_by_hand(tmp_path: Path) -> None:
     snapshots = [stage.memory.snapshot for stage in plan.stages.values()]
     assert plan.disk.checkpoints == 3 * max(snapshots)  # two are kept, one is being written
     assert plan.disk.models == 5 * 4 * plan.parameters
-    assert plan.disk.tokens == 2 * 1_228_800
+    assert plan.disk.tokens == 2 * (26_000_000 // 3)
 
 
 def test_alignment_is_about_what_is_derived() -> None:
@@ -80,23 +79,6 @@ def test_alignment_is_about_what_is_derived() -> None:
     assert packed.tokens == pytest.approx(sft.tokens, rel=0.02)
 
 
-def test_a_full_disk_is_refused(tmp_path: Path) -> None:
-    (line,) = make_plan(params(), SERVER, {}, 10**15, tmp_path).refusals
-    assert line.startswith("the disk has ")
-
-
 def test_an_unknown_gpu_is_refused() -> None:
     with pytest.raises(ConfigError, match="h1000: no such GPU is known; there are a100-40, a100-"):
         known_gpu("h1000")
-
-
-def test_a_folder_to_start_from_that_is_not_there_is_refused_before_any_stage(tmp_path) -> None:
-    start = {"sft.init_from": str(tmp_path / "hub")}
-    (line,) = make_plan(params(overrides=start), SERVER, {}, 10**6, tmp_path).refusals
-    assert line.startswith(f"sft.init_from={tmp_path}/hub has no config.json")
-    with pytest.raises(ConfigError, match=r"hub has no config\.json"):
-        refuse_unfit(params(overrides=start), ["sft"])
-    refuse_unfit(params(overrides=start), ["pretrain"])
-    refuse_unfit(params(overrides=start), ["gather"], here=False)
-    made = params(overrides={"dpo.init_from": "models/base"})
-    assert not make_plan(made, SERVER, {}, 10**6, tmp_path).refusals

@@ -46,7 +46,7 @@ def try_stage(params: Params, stage: str) -> Speed:
     network = RewardModel if isinstance(config, RewardConfig) else LanguageModel
     with device:
         model = network(shape, vocab_size).train()
-        loss_fn, batch = _loss(config), _batch(config, rows, each.length, vocab_size)
+        loss_fn, batch = _loss(config), _batch(config, rows, each, vocab_size)
     optimizer = build_optimizer(model, config.optim)
 
     def micro() -> None:
@@ -88,16 +88,18 @@ def _loss(config: TrainConfig) -> LossFn:
     return make_dpo_loss(config.beta) if isinstance(config, DpoConfig) else next_token_loss
 
 
-def _batch(config: TrainConfig, rows: int, length: int, vocab_size: int) -> Batch:
-    """Random tokens; of a pair, the second half is the answer."""
-    ids = torch.randint(vocab_size, (rows, length))
+def _batch(config: TrainConfig, rows: int, each: Work, vocab_size: int) -> Batch:
+    """Random tokens; those that are learnt from are at the end of each row."""
+    ids = torch.randint(vocab_size, (rows, each.length))
     inputs = {"ids": ids}
     if isinstance(config, RewardConfig):
-        inputs["last"] = torch.full((rows,), length - 1)
+        inputs["last"] = torch.full((rows,), each.length - 1)
         return Batch(inputs, units=rows // 2, tokens=ids.numel())
     inputs["targets"] = ids
+    if each.answer_frac < 1:
+        learnt = torch.arange(each.length) >= round(each.length * (1 - each.answer_frac))
+        inputs["loss_mask"] = learnt.repeat(rows, 1)
     if isinstance(config, DpoConfig):
-        inputs["loss_mask"] = (torch.arange(length) >= length // 2).repeat(rows, 1)
         inputs |= {name: torch.zeros(rows // 2) for name in ("ref_chosen", "ref_rejected")}
     return Batch(inputs, units=rows, tokens=ids.numel())
 

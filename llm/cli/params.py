@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
 
-from llm.cli.terminal import short, terminal
+from llm.cli.terminal import terminal
 from llm.config.base import parse_yaml, value_at
 from llm.config.depth import derived, network
 from llm.config.params import PARAMS, load_params
@@ -17,6 +17,7 @@ from llm.config.presets import apply_preset, apply_values, preset_names
 from llm.config.sizes import parameter_count
 from llm.errors import ConfigError
 from llm.files import read_text, write_text
+from llm.plan.numbers import short
 
 DEPTHS = (2, 4, 6, 8, 12, 16, 20, 24, 32)
 

@@ -11,11 +11,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from llm.cli.terminal import short, terminal
+from llm.cli.terminal import terminal
 from llm.config.base import parse_yaml
 from llm.config.params import PARAMS, TRAINING, Params, checked
 from llm.config.presets import apply_preset
 from llm.files import read_text
+from llm.plan.numbers import gib, short
 
 if TYPE_CHECKING:
     from llm.plan.plan import Plan
@@ -97,8 +98,6 @@ def _show(made: "Plan", params: Params, gpu: str) -> None:
 
 
 def _table(made: "Plan") -> Table:
-    from llm.plan.machine import gib
-
     table = Table(box=None, padding=(0, 2), header_style="bold", pad_edge=False)
     for name in ("stage", "steps", "tokens", "FLOPs", "time", "memory"):
         table.add_column(name, justify="left" if name == "stage" else "right")
@@ -116,8 +115,6 @@ def _table(made: "Plan") -> Table:
 
 
 def _disk(made: "Plan") -> Table:
-    from llm.plan.machine import gib
-
     disk = made.disk
     sizes = {"corpus": disk.corpus, "tokens": disk.tokens, "models": disk.models}
     sizes |= {"checkpoints": disk.checkpoints, "needed": disk.needed, "free": disk.free}
@@ -131,8 +128,6 @@ def _disk(made: "Plan") -> Table:
 
 def _where(made: "Plan", gpu: str) -> str:
     """What it was held against."""
-    from llm.plan.machine import gib
-
     gpus = made.machine.gpus or ()
     cards = f"{len(gpus)} x {gpu or 'GPU'} of {gib(min(gpus))}" if gpus else "no GPU"
     memory = "" if gpu else f"{gib(made.machine.memory)} of memory, "
@@ -141,8 +136,6 @@ def _where(made: "Plan", gpu: str) -> str:
 
 def _notes(made: "Plan", params: Params, gpu: str) -> list[str]:
     """What a reader should know of the numbers."""
-    from llm.plan.machine import gib
-
     notes = []
     if made.disk.corpus is None:
         notes.append("how much text the sources have is not known before they are gathered")

@@ -11,11 +11,3 @@ def terminal(*, stderr: bool = False) -> Console:
     """A console that cuts nothing off when its output goes into a file."""
     width = None if (sys.stderr if stderr else sys.stdout).isatty() else PLAIN_WIDTH
     return Console(width=width, highlight=False, stderr=stderr)
-
-
-def short(number: float) -> str:
-    """In three digits: 950, 3.46 M, 2.5 B."""
-    for unit, each in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= each:
-            return f"{number / each:.3g} {unit}"
-    return f"{number:.3g}"

@@ -77,11 +77,12 @@ class Params(Section):
     def _batch_errors(self) -> Iterator[str]:
         """A step is a whole number of micro-batches on every rank."""
         ranks, block_size = self.launch.data_ranks, self.model.block_size
+        all_ranks = "1 rank" if ranks == 1 else f"{ranks} ranks"
         unit = ranks * self.pretrain.micro_batch_size * block_size
         given = self.pretrain.batch_tokens
         if given % unit:
             yield (
-                f"pretrain.batch_tokens={given} is not a multiple of {unit} ({ranks} ranks x "
+                f"pretrain.batch_tokens={given} is not a multiple of {unit} ({all_ranks} x "
                 f"{self.pretrain.micro_batch_size} sequences x {block_size} tokens); "
                 f"nearest: {max(unit, round(given / unit) * unit)}"
             )
@@ -98,7 +99,7 @@ class Params(Section):
             unit = ranks * micro
             if size % unit:
                 yield (
-                    f"{name}={size} is not a multiple of {unit} ({ranks} ranks x "
+                    f"{name}={size} is not a multiple of {unit} ({all_ranks} x "
                     f"micro_batch_size {micro}); nearest: {max(unit, round(size / unit) * unit)}"
                 )
 

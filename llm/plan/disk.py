@@ -11,8 +11,8 @@ from llm.config.params import TRAINING, Params
 from llm.config.sizes import parameter_count
 from llm.config.stages import GROUPS
 from llm.plan.fit import memory_of
-from llm.plan.machine import gib
 from llm.plan.memory import FP32_BYTES
+from llm.plan.numbers import gib
 
 CORPUS = GROUPS["corpus"][:5]  # each writes the text that it keeps
 STORED_FRAC = 3.0  # of the sources' text: what these keep of it, compressed, as measured

@@ -11,8 +11,9 @@ from llm.config.align import SftConfig
 from llm.config.params import TRAINING, Params
 from llm.config.sizes import parameter_count
 from llm.config.train import PretrainConfig
-from llm.plan.machine import Machine, gib
+from llm.plan.machine import Machine
 from llm.plan.memory import Memory, step_memory
+from llm.plan.numbers import gib, short
 from llm.plan.work import work
 
 # A process that trains has Python, torch and its libraries; and more than its tensors, because
@@ -93,7 +94,7 @@ def _say(params: Params, stage: str, device: str, needs: int, there: int) -> str
     size = getattr(params, stage).micro_batch_size
     what = "this machine" if device == "cpu" else "the GPU"
     return (
-        f"{stage}: {parameters / 1e6:,.1f} M parameters and {stage}.micro_batch_size={size} need "
+        f"{stage}: {short(parameters)} parameters and {stage}.micro_batch_size={size} need "
         f"{gib(needs)} of memory or more, and {what} has {gib(there)}; "
         f"{_remedy(params, stage, device, there)}"
     )

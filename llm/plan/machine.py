@@ -10,7 +10,6 @@ from pathlib import Path
 
 import psutil
 
-GIB = 2**30
 DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA's, AMD's, Windows'
 
 
@@ -61,8 +60,3 @@ def gpu_bytes() -> tuple[int, ...] | None:
     query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
     done = subprocess.run(query, capture_output=True, text=True, check=False)
     return tuple(int(line) * 2**20 for line in done.stdout.split() if line.isdigit())
-
-
-def gib(size: float) -> str:
-    """Bytes as 23.4 GiB."""
-    return f"{size / GIB:,.1f} GiB" if size >= GIB / 10 else f"{size / 2**20:,.0f} MiB"

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from llm.config.params import Params
 from llm.errors import ConfigError
-from llm.plan.machine import GIB, Machine
+from llm.plan.machine import Machine
+from llm.plan.numbers import GIB
 from llm.plan.work import work
 
 MFU = (

@@ -9,12 +9,14 @@ from llm.config.train import PretrainConfig
 
 # Derived conversations as measured: a question of half of max_prompt_characters and an answer of
 # some 40, three characters a token; the longest of all has 0.65 tokens per character of the limit.
+# Half of the prompts give a pair (sft answers 64 % of samples rightly); those are a sixth longer.
 ANSWER_CHARACTERS, CHARACTERS_PER_TOKEN, LONGEST = 40, 3, 0.65
+PAIRED_FRAC, PAIR_LENGTH = 0.5, 1.17
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a stage computes in all; alignment about, as if all that is asked for could be derived."""
+    """What a stage computes in all; alignment about, as if derived from the default's corpus."""
 
     steps: int
     tokens: int
@@ -23,6 +25,7 @@ class Work:
     rows: int  # sequences of a micro-batch
     length: int  # tokens of a row, as a rule
     longest: int  # and at most
+    answer_frac: float  # of these tokens, those that are learnt from
 
     @property
     def flops(self) -> float:
@@ -43,9 +46,12 @@ def work(params: Params, stage: str) -> Work:
             rows=config.micro_batch_size,
             length=block,
             longest=block,
+            answer_frac=1.0,
         )
     limit = params.instructions.max_prompt_characters
-    length = min(model.block_size, round((limit / 2 + ANSWER_CHARACTERS) / CHARACTERS_PER_TOKEN))
+    characters = limit / 2 + ANSWER_CHARACTERS
+    answer_frac = ANSWER_CHARACTERS / characters
+    length = min(model.block_size, round(characters / CHARACTERS_PER_TOKEN))
     longest = min(model.block_size, round(LONGEST * limit))
     each, passes = 1, 3  # sequences of an item; forward and twice as much backward
     if isinstance(config, SftConfig):
@@ -56,7 +62,9 @@ def work(params: Params, stage: str) -> Work:
             longest = length
         extra = params.instructions.extra
     else:
-        items = round(params.preferences.prompts * (1 - params.preferences.test_frac))
+        prompts = params.preferences.prompts * (1 - params.preferences.test_frac)
+        items = round(PAIRED_FRAC * prompts)
+        length = min(model.block_size, round(PAIR_LENGTH * length))
         batch, each = config.batch_pairs, 2
         passes = 3 if isinstance(config, RewardConfig) else 4  # the reference's forward
         extra = params.instructions.extra + params.preferences.extra
@@ -69,4 +77,5 @@ def work(params: Params, stage: str) -> Work:
         rows=config.micro_batch_size * each,
         length=length,
         longest=model.block_size if extra else longest,
+        answer_frac=answer_frac,
     )

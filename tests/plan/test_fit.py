@@ -5,7 +5,8 @@ import pytest
 from llm.config.params import TRAINING
 from llm.config.presets import preset_names
 from llm.plan.fit import device_of, expected_bytes, memory_of, refusals
-from llm.plan.machine import GIB, Machine
+from llm.plan.machine import Machine
+from llm.plan.numbers import GIB
 from tests.conftest import ROOT
 from tests.plan.params import SEVEN_B, params
 
@@ -32,7 +33,7 @@ def test_every_preset_fits_the_gpu_that_it_is_for(preset: str) -> None:
 
 def test_too_many_activations_are_refused_with_a_micro_batch_that_fits() -> None:
     (line,) = refusals(params(overrides=WIDE), TRAINING, Machine(8 * GIB, ()))
-    assert line.startswith("pretrain: 1.0 M parameters and pretrain.micro_batch_size=2048 need ")
+    assert line.startswith("pretrain: 1 M parameters and pretrain.micro_batch_size=2048 need ")
     assert "of memory or more, and this machine has 8.0 GiB; " in line
     assert "\n" not in line
     smaller = int(line.split("; pretrain.micro_batch_size=")[1].split()[0])
@@ -44,7 +45,7 @@ def test_states_that_are_too_large_leave_a_smaller_model() -> None:
     alone = SEVEN_B | {"launch.nproc_per_node": 1, "launch.parallel": "ddp"}
     lines = list(refusals(params("llama", alone), TRAINING, H100))
     assert len(lines) == 4
-    assert "6,738.4 M parameters" in lines[0]
+    assert "6.74 B parameters" in lines[0]
     assert "the GPU has 80.0 GiB; take a smaller model (`llm depth`), or more devices" in lines[0]
 
 

@@ -7,7 +7,8 @@ import psutil
 import pytest
 
 from llm.plan import machine
-from llm.plan.machine import control_groups, gib, gpu_bytes, memory_bytes
+from llm.plan.machine import control_groups, gpu_bytes, memory_bytes
+from llm.plan.numbers import gib
 
 
 def groups(root: Path, line: str, files: dict[str, str]) -> list[int]:

@@ -6,7 +6,8 @@ import pytest
 
 from llm.config.params import TRAINING
 from llm.errors import ConfigError
-from llm.plan.machine import GIB, Machine
+from llm.plan.machine import Machine
+from llm.plan.numbers import GIB
 from llm.plan.plan import START_S, make_plan
 from llm.plan.speed import Speed, assumed_speed, known_gpu, machine_with
 from llm.plan.work import work
@@ -69,11 +70,15 @@ def test_the_default_by_hand(tmp_path: Path) -> None:
 
 
 def test_alignment_is_about_what_is_derived() -> None:
-    """17,500 conversations of 64.7 tokens, and pairs of 75.9 (the default run, commit 63b7a85)."""
-    sft, dpo = work(params(), "sft"), work(params(), "dpo")
+    """17,500 conversations of 63.7 tokens, 13.2 of them answers, and 902 pairs of 74.4 a sequence,
+    15.5 of them answers (the default run, commit ceca588)."""
+    sft, reward, dpo = (work(params(), stage) for stage in ("sft", "reward", "dpo"))
     assert sft.steps == 17_500 // 16
-    assert sft.length == pytest.approx(64.7, rel=0.1)
-    assert dpo.length == pytest.approx(75.9, rel=0.2)
+    assert sft.length == pytest.approx(63.7, rel=0.05)
+    assert sft.length * sft.answer_frac == pytest.approx(13.2, rel=0.05)
+    assert (reward.steps, dpo.steps) == (2 * 902 // 16, 902 // 16)
+    assert dpo.length == reward.length == pytest.approx(74.4, rel=0.05)
+    assert dpo.length * dpo.answer_frac == pytest.approx(15.5, rel=0.05)
     packed = work(params(overrides={"sft.packing": "best_fit"}), "sft")
     assert packed.length == 256
     assert packed.tokens == pytest.approx(sft.tokens, rel=0.02)

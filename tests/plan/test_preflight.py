@@ -13,7 +13,8 @@ from llm.config.params import Params
 from llm.config.stages import STAGES
 from llm.errors import ConfigError
 from llm.plan import disk, preflight
-from llm.plan.machine import GIB, Machine
+from llm.plan.machine import Machine
+from llm.plan.numbers import GIB
 from llm.plan.plan import make_plan
 from llm.plan.preflight import check_run, check_stage
 from tests.plan.params import params

@@ -7,8 +7,8 @@
 Networks of 2.6 million parameters on the project's own token shards and validation text. Ours is
 stage `pretrain` as params.yaml has it, the network's size and bf16 apart; nanoGPT is its model and recipe
 (AdamW, cosine, random windows, batches of 16 x 256) at 4e-3, in bf16. `race` first measures a
-trainer's speed on two short runs, so that its schedule ends with its time. A time is that of the
-whole run: building, compiling where params say so, training, and validating on everything.
+trainer's speed on two short runs, so that its schedule ends with its time, or up to some 15 % beside it.
+A time is that of the whole run: building, compiling where params say so, training, and validating on everything.
 `ablation` undoes one part of the recipe at a time, at equal tokens.
 """
 

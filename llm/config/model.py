@@ -39,7 +39,7 @@ class ModelConfig(Section):
     kind: Literal["transformer", "lstm"]
     """lstm: the recurrent baseline, to see what attention buys; of the keys below block_size, n_layer,
     n_embd, norm, norm_eps, logit_softcap, dropout and tie_embeddings act in it. It is not compiled,
-    and there is neither tensor parallelism nor float8 for it."""
+    and there is neither tensor parallelism nor float8 nor bf16_weights for it."""
     block_size: PositiveInt
     """Context length, tokens."""
     n_layer: PositiveInt
@@ -69,8 +69,8 @@ class ModelConfig(Section):
     attention: Literal["full", "sliding_window", "strided"]
     """Which earlier tokens a token sees: all, the newest, or the newest and every window-th.
 
-    On a CPU a sliding window takes less time than all; else what is not seen is masked, and takes the
-    time of what is.
+    On a CPU a sliding window takes less time than all: half of it at 512 tokens, a third at 1,024. Else,
+    and with a soft cap, what is not seen is masked, and takes the time of what is.
     """
     window: NonNegativeInt
     """Tokens of the sliding window, itself included, or the stride; 0 with full attention."""

@@ -18,8 +18,8 @@ from llm.model.norm import build_norm
 class Backbone(nn.Module):
     """Token ids to final hidden states: an embedding, blocks on the residual stream, a norm.
 
-    Weights are kept in fp32. Everything is computed in `compute_dtype`, also the residual stream;
-    means and sums within an operation in fp32.
+    Weights are kept in fp32, or those of the blocks in bf16. Everything is computed in `compute_dtype`,
+    also the residual stream; means and sums within an operation in fp32.
     """
 
     compute_dtype = torch.float32

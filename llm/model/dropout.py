@@ -15,13 +15,16 @@ PLACES_PER_DRAW = 4
 
 def dropout(x: Float[Tensor, "*b"], p: float, training: bool = True) -> Float[Tensor, "*b"]:
     """Zero where a draw of probability `p` says so, else x / (1 - p); x itself outside of training."""
-    if x.device.type != "cpu" or not (training and 0 < p < 1):
+    on_cpu = x.device.type == "cpu" and not torch.compiler.is_compiling()
+    if not on_cpu or not (training and 0 < p < 1):
         return F.dropout(x, p, training)
     return x * keep_mask(x, p).mul_(1 / (1 - p))
 
 
 def keep_mask(x: Float[Tensor, "*b"], p: float) -> Float[Tensor, "*b"]:
     """For each place of x, on the CPU, 0 with probability `p` and else 1."""
+    if torch.compiler.is_compiling():  # which knows no draws of 64 bits
+        return (torch.rand(x.shape) >= p).to(x.dtype)
     draws = torch.empty(-(-x.numel() // PLACES_PER_DRAW), dtype=torch.int64).random_(
         -(1 << 63), None
     )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class Linear(nn.Linear):
-    """x W^T + b in x's dtype: weights are kept in fp32 and cast where they are used.
+    """x W^T + b in x's dtype: weights are cast where they are used, if they are of another.
 
     What autocast does (Micikevicius et al. 2018), but the activations between two layers are
     never cast to fp32 and back.

@@ -105,8 +105,9 @@ def _token_bytes(params: Params, text_bytes: int | None) -> int:
 def _checkpoint_bytes(params: Params, stage: str) -> int:
     """Those that are kept, and one that is being written."""
     kept, launch = getattr(params, stage).checkpoint, params.launch
-    processes = 1 if launch.parallel == "ddp" else launch.processes
-    whole = memory_of(params, stage, "cpu").snapshot * processes
+    shared = {"ddp": 1, "hybrid": launch.group_ranks}  # what processes have alike is written once
+    parts = shared.get(launch.parallel, launch.processes)
+    whole = memory_of(params, stage, "cpu").snapshot * parts
     return whole * (kept.keep_last + kept.keep_best + 1)
 
 

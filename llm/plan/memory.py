@@ -74,7 +74,7 @@ def step_memory(
     blocks = FP32_BYTES * block_parameter_count(model)
     means = 2 * weights - (blocks if config.optim.optimizer == "muon" else 0)
     whole_blocks = blocks // 2 if config.in_bf16 else blocks
-    copies = whole_blocks if config.in_bf16 and launch.parallel == "ddp" else 0  # of masters
+    copies = whole_blocks if config.in_bf16 and shards * groups == 1 else 0  # of masters
     rows = config.micro_batch_size * (2 if isinstance(config, RewardConfig | DpoConfig) else 1)
     tokens = rows * length
     documents = getattr(config, "document_mask", getattr(config, "packing", "") == "best_fit")
@@ -92,7 +92,7 @@ def step_memory(
         kept += (1 + number) * (rows if documents else 1) * length**2
     return Memory(
         weights=weights // (shards * groups) + copies,
-        gradients=weights // (shards * groups),
+        gradients=weights // (shards * groups) + (copies if micros > 1 else 0),
         optimizer=means // (shards * groups),
         activations=int(kept),
         loss=_loss_bytes(model, vocab_size, config, tokens, number, device),

@@ -25,7 +25,7 @@ from llm.model.start import load_start
 from llm.process import Context, main
 from llm.train.distributed import ranks
 from llm.train.loop import Job, train
-from llm.train.precision import computing
+from llm.train.precision import computing, prepare
 
 
 def run(ctx: Context, *, launch: LaunchConfig, dpo: DpoConfig) -> dict[str, Any]:
@@ -37,6 +37,7 @@ def run(ctx: Context, *, launch: LaunchConfig, dpo: DpoConfig) -> dict[str, Any]
     train_pairs = encode_pairs(given, tokenizer, block_size)
     test_pairs = encode_pairs(read_pairs(folder / "test.jsonl"), tokenizer, block_size)
     with ranks(dpo.device, launch) as own:
+        prepare(network, dpo.precision, own.device)
         own.shard(network, in_bf16=dpo.in_bf16)
         reference = network.eval()  # before the first update it is the policy
         with computing(reference, dpo.precision):  # as the policy's will be computed

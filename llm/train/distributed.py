@@ -68,6 +68,9 @@ class Ranks:
     def wrap(self, model: nn.Module, *, compiled: bool) -> nn.Module:
         """The sharded model, with gradients averaged over ranks in backward."""
         if self.mesh is not None:
+            if compiled:
+                for block in model.get_submodule("backbone.blocks").children():
+                    block.compile()
             return model
         if compiled:
             model = compile_whole(model)
@@ -76,7 +79,7 @@ class Ranks:
         devices = [self.device.index] if self.device.type == "cuda" else None
         return DistributedDataParallel(model, device_ids=devices)
 
-    def shard(self, model: nn.Module, *, in_bf16: bool = False, compiled: bool = False) -> None:
+    def shard(self, model: nn.Module, *, in_bf16: bool = False) -> None:
         """Leave each process its part of the model, on its device, in place and once.
 
         `in_bf16`: processes give each other the parts of the blocks in bf16.
@@ -87,11 +90,7 @@ class Ranks:
             recompute(model, self.launch.recompute)
         if self.mesh is None:
             model.to(self.device)
-            return
-        if compiled:
-            for block in model.get_submodule("backbone.blocks").children():
-                block.compile()
-        if self._has_tensor_groups:
+        elif self._has_tensor_groups:
             model.to(self.device)
             _split_matrices(model, self.mesh["tensor"])
             # of one group too: no optimizer mixes parts
@@ -100,11 +99,15 @@ class Ranks:
             _fully_shard(model, self.mesh, in_bf16=in_bf16)
 
     def accumulate(self, model: nn.Module, *, last: bool) -> AbstractContextManager[object]:
-        """Within it, backward exchanges gradients only for the last micro-batch of a step."""
+        """Within it, backward averages gradients only for the last micro-batch of a step.
+
+        Parts of them are shared out after each, which would otherwise stay whole: FSDP then saves
+        what it is for, and only copies in other groups wait.
+        """
         if isinstance(model, DistributedDataParallel) and not last:
             return model.no_sync()
-        if hasattr(model, "set_requires_gradient_sync"):
-            model.set_requires_gradient_sync(last)  # type: ignore[operator]
+        if hasattr(model, "set_requires_all_reduce"):
+            model.set_requires_all_reduce(last)  # type: ignore[operator]
         return nullcontext()
 
     def clip(self, parameters: Iterable[nn.Parameter], limit: float) -> float:

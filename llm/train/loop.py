@@ -79,7 +79,7 @@ def train(
     model = job.model.train()
     prepare(model, config.precision, ranks.device)
     compiled = compiles(config.compile, model, ranks.device, _run_flops(job))
-    ranks.shard(model, in_bf16=config.in_bf16, compiled=compiled)
+    ranks.shard(model, in_bf16=config.in_bf16)
     optimizer = build_optimizer(model, config.optim)
     masters = MasterWeights(model, in_bf16=config.in_bf16 and ranks.mesh is None)
     stepped = ranks.wrap(model, compiled=compiled)

@@ -11,7 +11,8 @@ class MasterWeights:
 
     In bf16 are the weights of the blocks. Embeddings and the output projection stay fp32: their
     gradients are sums over more tokens than bf16 can add. Gradients of several micro-batches
-    are summed up in fp32, so that one process trains as with `precision: bf16`, to the bit.
+    are summed up in fp32, so that one process trains as with `precision: bf16`, to the bit. DDP adds
+    the last one's to that sum rounded to bf16, and exchanges bf16.
     """
 
     def __init__(self, model: nn.Module, *, in_bf16: bool) -> None:

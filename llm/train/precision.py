@@ -9,6 +9,7 @@ from torch import nn
 
 from llm.errors import ConfigError
 from llm.model.backbone import Backbone, is_of_a_block
+from llm.model.linear import Linear
 from llm.model.recurrent import is_recurrent
 
 DTYPES = {
@@ -25,7 +26,7 @@ HOPPER = (9, 0)  # the first compute capability with float8 products
 def computing(model: nn.Module, precision: str) -> Iterator[None]:
     """Within it the model computes in bf16 or fp16, from weights cast where they are used.
 
-    Gradients reach the fp32 weights (Micikevicius et al. 2018).
+    Gradients reach the weights as they are kept, in fp32 (Micikevicius et al. 2018).
     """
     backbones = [module for module in model.modules() if isinstance(module, Backbone)]
     for backbone in backbones:
@@ -38,7 +39,9 @@ def computing(model: nn.Module, precision: str) -> Iterator[None]:
 
 
 def prepare(model: nn.Module, precision: str, device: torch.device) -> None:
-    """Make the model ready for a precision; ConfigError where it cannot be had."""
+    """Make the model ready for a precision, before it is sharded, and once; ConfigError where it cannot be
+    had.
+    """
     if precision == "float8":
         use_float8(model, device)
     elif precision == "fp16" and device.type == "cpu" and is_recurrent(model):
@@ -62,7 +65,9 @@ def use_float8(model: nn.Module, device: torch.device) -> None:
     convert_to_float8_training(
         model,
         module_filter_fn=lambda layer, name: (
-            is_of_a_block(name) and all(size % 16 == 0 for size in layer.weight.shape)
+            type(layer) is Linear  # not one that has been converted
+            and is_of_a_block(name)
+            and all(size % 16 == 0 for size in layer.weight.shape)
         ),
     )
 

@@ -6,6 +6,7 @@ import pytest
 
 from llm.config.params import TRAINING
 from llm.errors import ConfigError
+from llm.plan.disk import disk_of
 from llm.plan.machine import Machine
 from llm.plan.numbers import GIB
 from llm.plan.plan import START_S, make_plan
@@ -52,6 +53,23 @@ def test_seven_billion_over_eight_gpus() -> None:
     assert pretrain.work.micros == 4_194_304 // (8 * 4096)
     assert pretrain.time_s is None
     assert plan.time_s is None
+
+
+@pytest.mark.parametrize(
+    "launch",
+    [
+        {"launch.parallel": "ddp"},
+        {"launch.parallel": "hybrid", "launch.group_ranks": 4},
+        {"launch.parallel": "tensor", "launch.group_ranks": 2},
+    ],
+)
+def test_a_checkpoint_is_as_large_however_its_parts_are_shared_out(launch: dict) -> None:
+    """What groups have alike is written once."""
+    sizes = {
+        disk_of(params("llama", SEVEN_B | changes), ["pretrain"], None, None).checkpoints
+        for changes in (launch, {})
+    }
+    assert max(sizes) == pytest.approx(min(sizes), rel=1e-6)
 
 
 def test_the_default_by_hand(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from torch._dynamo.testing import CompileCounter
 from llm.model.feed_forward import gelu
 from llm.model.transformer import LanguageModel, initialise
 from llm.train.compile import compile_whole, compiles
+from llm.train.distributed import Ranks
 from tests.shapes import LSTM, shape
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -77,3 +78,26 @@ def test_compiled_loss_is_the_same_and_so_are_its_gradients(parts: dict[str, Any
     expected = torch.autograd.grad(eager["loss"] + eager["penalty"], parameters)
     found = torch.autograd.grad(compiled["loss"] + compiled["penalty"], parameters)
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("parts", [{}, {"attention": "sliding_window", "window": 5}])
+def test_dropout_compiles_as_one_graph(parts: dict[str, Any]) -> None:
+    """torch.compile knows no draws of 64 bits: each would part the graph."""
+    network = LanguageModel(shape(dropout=0.2, **parts), 50).train()
+    initialise(network, 1)
+    ids = torch.arange(32).view(2, 16)
+    compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
+    losses = [compiled(ids, targets=ids)["loss"] for _ in range(2)]
+    losses[0].backward()
+    expected = network.eval()(ids, targets=ids)["loss"]
+    assert losses[0] != losses[1]
+    torch.testing.assert_close(losses[0], expected, rtol=0.1, atol=0)
+
+
+def test_blocks_that_processes_share_out_are_compiled_once_they_are_wrapped() -> None:
+    """Also where a stage has shared them out before, as dpo does for its reference."""
+    network = LanguageModel(shape(), 50)
+    mesh = object()
+    own = Ranks(0, 1, CPU, mesh=mesh)  # type: ignore[arg-type]
+    assert own.wrap(network, compiled=True) is network
+    assert all(block._compiled_call_impl is not None for block in network.backbone.blocks)

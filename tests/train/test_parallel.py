@@ -57,7 +57,9 @@ SAME = {  # a tensor group adds up what each has rounded to bf16: not what one p
     "tensor with bf16 weights": Case(TENSOR, precision="bf16_weights"),
 }
 ON_4 = {
+    "ddp on 4": Case(),
     "fsdp on 4": Case(FSDP),
+    "tensor on 4": Case(TENSOR | {"group_ranks": 4}, parts={"n_kv_head": 4}),
     "hybrid": Case(HYBRID | {"recompute": "full"}),
     "tensor and fsdp": Case(TENSOR | {"recompute": "selective"}),
     "tensor and fsdp, GPT-2's parts": Case(TENSOR, parts=GPT2),

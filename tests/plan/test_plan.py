@@ -57,11 +57,7 @@ def test_seven_billion_over_eight_gpus() -> None:
 
 @pytest.mark.parametrize(
     "launch",
-    [
-        {"launch.parallel": "ddp"},
-        {"launch.parallel": "hybrid", "launch.group_ranks": 4},
-        {"launch.parallel": "tensor", "launch.group_ranks": 2},
-    ],
+    [{"launch.parallel": "ddp"}, {"launch.parallel": "hybrid", "launch.group_ranks": 4}],
 )
 def test_a_checkpoint_is_as_large_however_its_parts_are_shared_out(launch: dict) -> None:
     """What groups have alike is written once."""

@@ -11,7 +11,7 @@ export DVC_NO_ANALYTICS := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system repro test test-code test-flows up down clean
+.PHONY: help setup system repro test test-code test-flows test-gpu up down clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ test-flows: # beside it, for they mostly wait; servers are in processes that no 
 	@(code=0; for part in 'pytest tests/flows --numprocesses 2 --dist loadfile' \
 	'pytest tests/test_chain.py'; do $$part || code=1; done; exit $$code) >.llm/test-flows.log 2>&1; \
 	code=$$?; cat .llm/test-flows.log; exit $$code
+
+test-gpu: .venv/.dev ## run the tests that need a GPU; LLM_TEST_DEVICE=cpu tries all of them but that
+	@pytest -m gpu
 
 up: .venv/.run ## start Prefect, MLflow, the deployments and the champion's model server; Ctrl-C stops them
 	@python -m flows.up

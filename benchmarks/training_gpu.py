@@ -141,7 +141,7 @@ def _initialised(shape: ModelConfig, settings: Settings) -> LanguageModel:
 def compare(settings: Settings, *, tiny: bool, float8: bool) -> None:
     """A table of every network, ours and the peer's."""
     peak = matmul_flops(settings.device, torch.bfloat16, settings.matmul_size)
-    logger.info("torch %s, bf16 matmul peak %.1f TFLOPS", torch.__version__, peak / 1e12)
+    logger.info("torch %s, bf16 matmul peak %.3g TFLOPS", torch.__version__, peak / 1e12)
     logger.info("| network | trainer | tokens/s | MFU | ratio | first, last loss |")
     logger.info("|---|---|---:|---:|---:|---:|")
     for name, shape in shapes(tiny).items():

@@ -38,6 +38,26 @@ TEXT = [
 ] * 20
 
 
+# Where tests marked gpu compute. LLM_TEST_DEVICE=cpu runs them without a GPU: all but it is tried.
+TEST_DEVICE = os.environ.get("LLM_TEST_DEVICE", "cuda")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") is not None and TEST_DEVICE == "cuda":
+        import torch  # here, for most processes of tests need none before a test does
+
+        if not torch.cuda.is_available():
+            pytest.skip("torch sees no CUDA device")
+
+
+@pytest.fixture(scope="session")
+def gpu():
+    """The device of a test marked gpu."""
+    import torch
+
+    return torch.device(TEST_DEVICE, 0) if TEST_DEVICE == "cuda" else torch.device(TEST_DEVICE)
+
+
 @pytest.fixture
 def paths(tmp_path: Path) -> Paths:
     """Roots that lie in tmp_path."""

@@ -69,6 +69,9 @@ class Attention(nn.Module):
         elif whole_on_cpu and (p or self.window or q.dtype == torch.bfloat16):
             y = causal_attention(q, k, v, mask, p=p, window=self.window)
         else:
+            if q.device.type == "cuda" and mask is not None:
+                # of torch's fused kernels none of every GPU has both a mask and shared heads
+                k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
             y = F.scaled_dot_product_attention(
                 q, k, v, attn_mask=mask, dropout_p=p, is_causal=mask is None, enable_gqa=True
             )

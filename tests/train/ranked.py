@@ -39,6 +39,8 @@ class Case:
     optim: dict[str, Any] = field(default_factory=dict)
     parts: dict[str, Any] = field(default_factory=dict)
     precision: str = "fp32"
+    device: str = "cpu"
+    compile: str = "off"
     work: str = ""
     n_steps: int = 4
     until: int = 0
@@ -60,13 +62,15 @@ def run(case: Case, folder: Path) -> Trained | None:
     settings = config(
         optim=case.optim,
         precision=case.precision,
+        device=case.device,
+        compile=case.compile,
         eval_interval=2,
         grad_norm_interval=2,
         checkpoint={"steps": 2},
     )
     processes = {"nproc_per_node": int(os.environ.get("WORLD_SIZE", "1"))}
     launch = LaunchConfig.model_validate(LAUNCH | processes | case.launch)
-    with ranks("cpu", launch) as own:
+    with ranks(case.device, launch) as own:
         job = build_job(case, language, own)
         try:
             outcome = train(job, settings, own, folder / case.work, end)
@@ -103,8 +107,9 @@ def run_cases(folder: Path, cases: dict[str, dict[str, Any]]) -> None:
 
     Sixteen rows of logits exist at a time, where one process alone has all of them.
     """
-    cross_entropy.LEAST_ROWS, cross_entropy.ROW_BYTES = 16, {"cpu": 1}
-    dist.init_process_group("gloo")
+    cross_entropy.LEAST_ROWS, cross_entropy.ROW_BYTES = 16, {"cpu": 1, "cuda": 1}
+    on_gpus = any(values["device"] == "cuda" for values in cases.values())
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo")
     for name, values in cases.items():
         if trained := run(Case(**values), folder):
             torch.save(trained, folder / f"{name}.pt")

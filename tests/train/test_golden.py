@@ -58,14 +58,14 @@ def preset_params(preset: str) -> Params:
     return validate(Params, parse_yaml(text, preset), "")
 
 
-def losses(preset: str, work: Path) -> list[float]:
+def losses(preset: str, work: Path, device: str = "cpu") -> list[float]:
     """Per-step losses of a preset's network and optimizer on the walks.
 
     A large preset has its parts at smoke's size; `lstm` is smoke with the recurrent baseline. Both
     learn by AdamW, as large presets do, at the rate of a small one.
     """
     params = preset_params("default" if preset == "default" else "smoke")
-    config = params.pretrain.model_copy(update={"log_interval": 1, "device": "cpu"})
+    config = params.pretrain.model_copy(update={"log_interval": 1, "device": device})
     model = params.model
     if preset not in ("smoke", "default"):
         optim = config.optim.model_copy(update=ADAMW)
@@ -85,7 +85,7 @@ def losses(preset: str, work: Path) -> list[float]:
     data = Walks(STEPS, config.micro_batch_size, model.block_size)
     flops = flops_per_token(network, model.block_size)
     job = Job("golden", network, next_token_loss, data, [data.micro_batch(99, 0)], flops)
-    with ranks("cpu") as own:
+    with ranks(device) as own:
         outcome = train(job, config, own, work, lambda step, metrics: None)
     return [row["train/loss"] for row in outcome.history]
 

@@ -36,10 +36,10 @@ from llm.corpus.sources.size import text_bytes
 from llm.errors import ConfigError, LLMError
 from llm.plan.preflight import check_run
 from llm.process import SHARED_WORK
-from llm.registry.clean.worktrees import SHARED
 from llm.tracking.lineage import git_tags, out_md5s, read_lock
 from llm.tracking.results import record_results
 from llm.tracking.spool import recording_pipeline, tracking_is_on, tracking_uri
+from llm.worktree import SHARED
 
 
 def build(request: Request, start: str = "HEAD") -> None:

@@ -17,6 +17,7 @@ from llm.errors import ConfigError
 from llm.git import git_bytes
 
 LOCK = Path(".llm") / "locks" / "cache.lock"
+SHARED = Path(".llm") / "resume"  # work in progress, for whichever worktree goes on with it
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from prefect.client.orchestration import SyncPrefectClient
 
 from tests.flows.client import finished, start, text_of
 
-BYTES = 20_000_000
+BYTES = 200_000_000  # which hold the text that params ask for, as the pre-flight counts it
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")

@@ -113,7 +113,7 @@ def test_the_form_has_choices_descriptions_and_bounds() -> None:
     assert beta["description"] == "Strength of the pull towards the reference model."
     assert beta["exclusiveMinimum"] == 0
     precision = schema["definitions"]["PretrainConfig"]["properties"]["precision"]
-    assert precision["enum"] == ["fp32", "bf16", "fp16", "float8"]
+    assert precision["enum"] == ["fp32", "bf16", "bf16_weights", "fp16", "float8"]
     part = parameter_schema(align.fn).model_dump()["properties"]
     assert set(part) == set(shown) - {"upto", "only"}
     assert part["params"]["description"] == shown["params"]["description"]

@@ -15,10 +15,10 @@ from llm.registry.clean.plan import Freeable, Kept, newest, young
 from llm.registry.reproduce import FOLDER, PREPARED
 from llm.tracking.lineage import out_md5s, read_lock
 from llm.tracking.process_id import ProcessId
-from llm.worktree import Checkout, checkouts
+from llm.worktree import SHARED, Checkout, checkouts
 
 WORKTREE, WORK = "worktree", "work in progress"
-OWN, SHARED = Path(".llm") / "work", Path(".llm") / "resume"
+OWN = Path(".llm") / "work"
 RUNS = Path(".llm") / "runs"  # a file per flow run, which names its process
 WRITTEN = ("metrics", "timings", "plots", "data", "models", "reports")  # in params.yaml's `paths`
 

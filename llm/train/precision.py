@@ -39,8 +39,9 @@ def computing(model: nn.Module, precision: str) -> Iterator[None]:
 
 
 def prepare(model: nn.Module, precision: str, device: torch.device) -> None:
-    """Make the model ready for a precision, before it is sharded, and once; ConfigError where it cannot be
-    had.
+    """Make the model ready for a precision, before it is sharded; what is ready stays as it is.
+
+    ConfigError where the precision cannot be had.
     """
     if precision == "float8":
         use_float8(model, device)

@@ -1,6 +1,7 @@
 """Cases that tests of parallel training run in one process, or in several (forked_ranks.py)."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,20 @@ def run(case: Case, folder: Path) -> Trained | None:
             return None
         weights = own.weights(job.model)
         return (weights, outcome.history) if own.is_first else None
+
+
+def kept(folder: Callable[[], Path]) -> Callable[[Case], Trained]:
+    """`run` to the end in this process, in folders of its own, and once for each case."""
+    made: dict[str, Trained] = {}
+
+    def make(case: Case) -> Trained:
+        if repr(case) not in made:
+            trained = run(case, folder())
+            assert trained is not None
+            made[repr(case)] = trained
+        return made[repr(case)]
+
+    return make
 
 
 def build_job(case: Case, language: LanguageModel, own: Ranks) -> Job:

@@ -17,7 +17,7 @@ from llm.train.precision import prepare
 from tests.conftest import ROOT
 from tests.shapes import GPT2, LSTM, QWEN3, shape
 from tests.train import test_golden, toy
-from tests.train.ranked import Case, Trained, run
+from tests.train.ranked import Case, Trained, kept, run
 
 pytestmark = pytest.mark.gpu
 
@@ -56,17 +56,8 @@ CASES = {
 @pytest.fixture(scope="module")
 def on_cpu(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Case], Trained]:
     """What a CPU makes of a case, in fp32 and eagerly."""
-    made: dict[str, Trained] = {}
-
-    def make(case: Case) -> Trained:
-        plain = Case(loss=case.loss, optim=case.optim, parts=case.parts)
-        if repr(plain) not in made:
-            trained = run(plain, tmp_path_factory.mktemp("cpu"))
-            assert trained is not None
-            made[repr(plain)] = trained
-        return made[repr(plain)]
-
-    return make
+    make = kept(lambda: tmp_path_factory.mktemp("cpu"))
+    return lambda case: make(Case(loss=case.loss, optim=case.optim, parts=case.parts))
 
 
 def assert_near(found: Trained, expected: Trained, tolerance: float) -> None:

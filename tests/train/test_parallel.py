@@ -19,7 +19,7 @@ import torch
 
 from tests.conftest import ROOT
 from tests.shapes import LSTM
-from tests.train.ranked import Case, Trained, run
+from tests.train.ranked import Case, Trained, kept, run
 
 QWEN = {"qk_norm": True, "tie_embeddings": False}
 GPT2 = {"n_kv_head": 4, "norm": "layernorm", "positions": "learned", "feed_forward": "gelu"} | {
@@ -91,17 +91,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Case], Trained]:
     """What one process makes of a case, however it is shared out."""
-    made: dict[str, Trained] = {}
-
-    def make(case: Case) -> Trained:
-        plain = replace(case, launch={}, work="", until=0)
-        if repr(plain) not in made:
-            trained = run(plain, tmp_path_factory.mktemp("alone"))
-            assert trained is not None
-            made[repr(plain)] = trained
-        return made[repr(plain)]
-
-    return make
+    make = kept(lambda: tmp_path_factory.mktemp("alone"))
+    return lambda case: make(replace(case, launch={}, work="", until=0))
 
 
 def assert_equal(one: Trained, other: Trained, case: Case) -> None:

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from llm.config.presets import apply_preset
 from llm.config.stages import STAGES
 from llm.files import fingerprint
 from tests.conftest import ROOT
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.chain
 TRAINING = {"pretrain": "base", "sft": "sft", "dpo": "dpo"}
@@ -76,11 +76,11 @@ class Project:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        deadline = time.monotonic() + 120
-        while not list((self.folder / ".llm" / "work").glob(f"{stage}-*/step-*")):
-            assert running.poll() is None, "it ended before its first checkpoint was seen"
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        work = self.folder / ".llm" / "work"
+        wait_for(
+            lambda: running.poll() is not None or any(work.glob(f"{stage}-*/step-*")), every_s=0.01
+        )
+        assert running.poll() is None, "it ended before its first checkpoint was seen"
         return running
 
     def version(self) -> int:
@@ -171,12 +171,9 @@ def test_held_out_objects_are_not_trained_on(project: Project) -> None:
 
 
 def test_a_second_repro_does_nothing(project: Project) -> None:
-    started = time.monotonic()
     output = project.check("dvc", "repro")
-    seconds = time.monotonic() - started
     assert "Running stage" not in output
     assert "up to date" in output
-    assert seconds < 20  # a generous bound: README has the measured figure
 
 
 def test_only_the_descendants_of_a_change_rerun(project: Project) -> None:

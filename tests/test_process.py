@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -15,6 +14,7 @@ from llm.config.paths import Paths
 from llm.errors import ConfigError, LLMError
 from llm.process import exclusive, stage_deps, worker_count
 from tests.conftest import ROOT
+from tests.waiting import PATIENCE_S, wait_for
 
 STAGE = """
 import time
@@ -53,16 +53,9 @@ def start(project: Path, *command: str) -> subprocess.Popen:
     )
 
 
-def wait_for(path: Path, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} did not appear"
-        time.sleep(0.05)
-
-
 def test_a_stage_writes_metrics_and_timings_and_forgets_its_work(project: Path) -> None:
     stage = start(project)
-    assert stage.communicate(timeout=60)[1] == ""
+    assert stage.communicate(timeout=PATIENCE_S)[1] == ""
     assert stage.returncode == 0
     metrics = json.loads((project / "metrics" / "extract.json").read_text())
     assert metrics == {"documents": {"kept": 3}, "languages": ["en"]}
@@ -92,7 +85,7 @@ def test_wrong_params_are_refused_before_any_work(
     assert old in text
     (project / "params.yaml").write_text(text.replace(old, new, 1))
     stage = start(project)
-    errors = stage.communicate(timeout=60)[1]
+    errors = stage.communicate(timeout=PATIENCE_S)[1]
     assert stage.returncode == 1
     assert message in errors
     assert "Traceback" not in errors
@@ -102,29 +95,32 @@ def test_wrong_params_are_refused_before_any_work(
 def test_a_missing_dependency_is_named_with_what_makes_it(project: Path) -> None:
     (project / "data" / "gather").rmdir()
     stage = start(project)
-    assert "data/gather does not exist; run `dvc repro extract`" in stage.communicate(timeout=60)[1]
+    assert (
+        "data/gather does not exist; run `dvc repro extract`"
+        in stage.communicate(timeout=PATIENCE_S)[1]
+    )
     assert stage.returncode == 1
 
 
 def test_sigterm_exits_143(project: Path) -> None:
-    (project / "seconds").write_text("60")
+    (project / "seconds").write_text("600")
     stage = start(project)
-    wait_for(project / "started")
+    wait_for((project / "started").exists)
     stage.send_signal(signal.SIGTERM)
-    stage.communicate(timeout=20)
+    stage.communicate(timeout=PATIENCE_S)
     assert stage.returncode == 143
 
 
 def test_a_stage_ends_with_its_parent(project: Path) -> None:
     """The parent is killed as `dvc` may be: without a chance to end its child."""
-    (project / "seconds").write_text("60")
+    (project / "seconds").write_text("600")
     code = "import subprocess, sys; subprocess.run([sys.executable, '-m', 'toy'])"
     parent = start(project, sys.executable, "-c", code)
-    wait_for(project / "started")
+    wait_for((project / "started").exists)
     [child] = psutil.Process(parent.pid).children()
     parent.kill()
     parent.wait()
-    assert psutil.wait_procs([child], timeout=20)[0] == [child]
+    assert psutil.wait_procs([child], timeout=PATIENCE_S)[0] == [child]
 
 
 def test_a_lock_is_held_by_one_and_leaves_no_file(tmp_path: Path) -> None:
@@ -149,11 +145,11 @@ def test_work_in_progress_of_other_runs_is_left_alone_where_runs_share_it(
     (project / ".llm" / "work" / "extract-former").mkdir(parents=True)
     (project / "shared" / "extract-other").mkdir(parents=True)
     monkeypatch.setenv("LLM_WORK", str(project / "shared"))
-    assert start(project).wait(timeout=60) == 0
+    assert start(project).wait(timeout=PATIENCE_S) == 0
     assert (project / "started").read_text().startswith(str(project / "shared" / "extract-"))
     assert [path.name for path in (project / "shared").iterdir()] == ["extract-other"]
     monkeypatch.delenv("LLM_WORK")
-    assert start(project).wait(timeout=60) == 0
+    assert start(project).wait(timeout=PATIENCE_S) == 0
     assert not list((project / ".llm" / "work").iterdir())
 
 
@@ -164,7 +160,7 @@ def test_what_may_go_well_later_exits_75(project: Path) -> None:
     toy = toy.replace("import time", "import time\nfrom llm.errors import TrackingError", 1)
     (project / "toy.py").write_text(toy)
     stage = start(project)
-    assert stage.communicate(timeout=60)[1] == "error: extract: MLflow is away\n"
+    assert stage.communicate(timeout=PATIENCE_S)[1] == "error: extract: MLflow is away\n"
     assert stage.returncode == os.EX_TEMPFAIL == 75
 
 

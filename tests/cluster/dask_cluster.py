@@ -3,11 +3,12 @@
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tests.waiting import wait_for
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def dask_cluster(folder: Path, workers: int = 2) -> Iterator[Cluster]:
     cluster = Cluster(f"tcp://127.0.0.1:{port}", folder)
     try:
         cluster.start("dask_scheduler", "--host=127.0.0.1", f"--port={port}")
-        _wait_for(port)
+        wait_for(lambda: _answers(port))
         for _ in range(workers):
             cluster.start_worker()
         yield cluster
@@ -56,12 +57,9 @@ def dask_cluster(folder: Path, workers: int = 2) -> Iterator[Cluster]:
         cluster.end()
 
 
-def _wait_for(port: int) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-            return
-        except ConnectionRefusedError:
-            assert time.monotonic() < deadline, "the scheduler did not start"
-            time.sleep(0.1)
+def _answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return False
+    return True

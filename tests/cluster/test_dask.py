@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from tests.cluster.dask_cluster import Cluster, dask_cluster
 from tests.cluster.work import die, mark_and_sleep, unlucky, where
 from tests.conftest import ROOT
 from tests.stages.corpus_inputs import function_row, put
+from tests.waiting import PATIENCE_S, wait_for
 
 PARAMS = load_params(ROOT / "params.yaml")
 NOWHERE = "tcp://127.0.0.1:1"
@@ -44,10 +44,7 @@ def pids(paths: list[Path]) -> list[int]:
 
 
 def wait_for_pids(paths: list[Path], count: int) -> list[int]:
-    deadline = time.monotonic() + 60
-    while len(pids(paths)) < count:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: len(pids(paths)) >= count)
     return pids(paths)
 
 
@@ -55,14 +52,17 @@ def wait_for_busy(
     workers: list[subprocess.Popen[bytes]], paths: list[Path]
 ) -> tuple[subprocess.Popen[bytes], list[psutil.Process]]:
     """A worker that is in the middle of a shard, and its children: each shard is a process's."""
-    deadline = time.monotonic() + 60
-    while True:
+    busy: list[tuple[subprocess.Popen[bytes], list[psutil.Process]]] = []
+
+    def found() -> bool:
         for worker in workers:
             children = psutil.Process(worker.pid).children()
             if {child.pid for child in children} & set(pids(paths)):
-                return worker, children
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+                busy.append((worker, children))
+        return bool(busy)
+
+    wait_for(found, every_s=0.05)
+    return busy[0]
 
 
 def test_shards_are_worked_on_by_both_workers_in_the_folder_that_asks(shared: Cluster):
@@ -125,7 +125,7 @@ def test_a_worker_killed_in_the_middle_costs_nothing_but_time(tmp_path: Path):
         killed, children = wait_for_busy(cluster.worker_processes, shards)
         killed.kill()
         assert list(results) == [path.name for path in shards[1:]]
-        _, alive = psutil.wait_procs(children, timeout=20)
+        _, alive = psutil.wait_procs(children, timeout=PATIENCE_S)
         assert not alive  # what the worker had started ended with it
     assert len(pids(shards)) > len(shards)  # its shard was done again
 
@@ -136,16 +136,16 @@ def test_nothing_works_on_for_a_client_that_was_killed(shared: Cluster, tmp_path
 from pathlib import Path
 from types import SimpleNamespace
 from llm.cluster.pool import map_shards
-from tests.cluster.work import mark_and_sleep
+from tests.cluster.work import mark_and_stay
 if __name__ == "__main__":
     cluster = SimpleNamespace(workers=1, scheduler={shared.scheduler!r})
-    list(map_shards(mark_and_sleep, [Path(p) for p in {[str(p) for p in shards]}], cluster))
+    list(map_shards(mark_and_stay, [Path(p) for p in {[str(p) for p in shards]}], cluster))
 """
     client = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
     working = [psutil.Process(pid) for pid in wait_for_pids(shards, 2)]
     client.kill()
     client.wait()
-    _, alive = psutil.wait_procs(working, timeout=1.5)  # before their two seconds are over
+    _, alive = psutil.wait_procs(working, timeout=PATIENCE_S)
     assert not alive
 
 

@@ -15,6 +15,7 @@ from llm.cluster.pool import map_shards, open_pool
 from llm.errors import LLMError
 from tests.cluster.work import meet
 from tests.conftest import ROOT
+from tests.waiting import PATIENCE_S, wait_for
 
 
 def square(n: int) -> int:
@@ -140,12 +141,11 @@ if __name__ == "__main__":
     list(map_shards(where, range(999), 2))
 """
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
-    deadline = time.monotonic() + 30
-    while len(workers := psutil.Process(parent.pid).children()) < 2:  # and the resource tracker
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    asking = psutil.Process(parent.pid)
+    wait_for(lambda: len(asking.children()) >= 2)  # one is the resource tracker
+    workers = asking.children()
     time.sleep(1)
     parent.kill()
     parent.wait()
-    _, alive = psutil.wait_procs(workers, timeout=20)
+    _, alive = psutil.wait_procs(workers, timeout=PATIENCE_S)
     assert not alive

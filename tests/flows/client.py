@@ -17,7 +17,7 @@ from prefect.client.schemas.objects import Artifact, FlowRun, StateType
 
 from llm.config.base import read_yaml
 from llm.tracking.process_id import ProcessId
-from tests.flows.waiting import wait_for
+from tests.waiting import wait_for
 
 FINAL = {StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED}
 SENDER = "llm.tracking.sender"
@@ -36,15 +36,15 @@ def start(
     return client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
 
 
-def ended(client: SyncPrefectClient, run: FlowRun, limit_s: float = 120.0) -> FlowRun:
+def ended(client: SyncPrefectClient, run: FlowRun) -> FlowRun:
     """The run, once it is in a final state."""
-    wait_for(lambda: client.read_flow_run(run.id).state_type in FINAL, limit_s)
+    wait_for(lambda: client.read_flow_run(run.id).state_type in FINAL)
     return client.read_flow_run(run.id)
 
 
-def finished(client: SyncPrefectClient, run: FlowRun, limit_s: float = 120.0) -> FlowRun:
+def finished(client: SyncPrefectClient, run: FlowRun) -> FlowRun:
     """The same, with its whole log there; for a run that nothing has killed."""
-    ended(client, run, limit_s)
+    ended(client, run)
     wait_for(lambda: "Finished in state" in text_of(client, run))
     return client.read_flow_run(run.id)
 

@@ -12,10 +12,10 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tests.flows.up_process import running_up
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-PATIENCE_MS = 30_000
 
 STAGE = """
 import os, signal, sys, time
@@ -45,7 +45,7 @@ with recording(name, Path(".llm"), {name: {"seed": seed}}, []) as recorder:
         os.kill(os.getpid(), 9)
     if name in ("pretrain", "instructions"):  # each waits until the other runs as well
         Path(f"{name}.begun").touch()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         both = ("pretrain", "instructions")
         while not all(Path(f"{each}.begun").exists() or Path("data", each).exists() for each in both):
             assert time.monotonic() < deadline, "the other stage does not run beside this one"
@@ -118,8 +118,8 @@ def page() -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1300, "height": 1600})
-        page.set_default_timeout(PATIENCE_MS)
-        expect.set_options(timeout=PATIENCE_MS)
+        page.set_default_timeout(1000 * PATIENCE_S)
+        expect.set_options(timeout=1000 * PATIENCE_S)
         yield page
         browser.close()
 

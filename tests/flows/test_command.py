@@ -12,7 +12,7 @@ import pytest
 
 from flows.command import CommandError, end_group, end_live, group_members, run_command
 from llm.tracking.process_id import ProcessId
-from tests.flows.waiting import wait_for
+from tests.waiting import PATIENCE_S, wait_for
 
 TIED = Path(__file__).parents[2] / "llm" / "tied.py"
 SPAWN = "import subprocess, sys; print(subprocess.Popen(['sleep', '600']).pid, flush=True);"
@@ -69,7 +69,7 @@ def test_commands_in_other_threads_can_be_ended(tmp_path: Path) -> None:
     thread.start()
     wait_for(lambda: bool(lines))
     end_live()
-    thread.join(timeout=30)
+    thread.join(timeout=PATIENCE_S)
     assert not thread.is_alive()
     assert "was ended by SIGTERM" in str(errors[0])
     assert not group_members(int(lines[0]))

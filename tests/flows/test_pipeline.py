@@ -24,7 +24,7 @@ from tests.flows.client import (
     sub_flows,
     text_of,
 )
-from tests.flows.waiting import wait_for
+from tests.waiting import wait_for
 
 
 def test_a_run_finishes_beside_the_checkout_with_every_log_and_record(
@@ -51,7 +51,7 @@ def test_a_run_finishes_beside_the_checkout_with_every_log_and_record(
     assert not list((folder / ".llm" / "worktrees").glob(f"{run.name}-*"))
 
     state = json.loads((folder / ".llm" / "up.json").read_text())
-    wait_for(lambda: not list((folder / ".llm" / "tracking").glob("flow-*")), 60)
+    wait_for(lambda: not list((folder / ".llm" / "tracking").glob("flow-*")))
     mlflow = MlflowClient(state["mlflow"])
     experiment = mlflow.get_experiment_by_name("llm")
     assert experiment is not None
@@ -94,10 +94,10 @@ def test_two_at_once_with_the_same_params_compute_each_stage_once(
     folder, client = served
     asked = {"overrides": {"pretrain.seed": 50}}
     first = start(client, asked)
-    wait_for(lambda: "pretrain | this is pretrain" in text_of(client, first), 90)
+    wait_for(lambda: "pretrain | this is pretrain" in text_of(client, first))
     second = start(client, asked)
     waits = f"pretrain | waits: {first.name} makes the same at this moment"
-    wait_for(lambda: waits in text_of(client, second), 90)
+    wait_for(lambda: waits in text_of(client, second))
     (folder / "go").touch()
     first, second = finished(client, first), finished(client, second)
     assert (first.state_name, second.state_name) == ("Completed", "Completed")

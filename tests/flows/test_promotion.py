@@ -18,8 +18,8 @@ from llm.registry.versions import CHAMPION, Registry
 from tests.flows.browser import choose, field
 from tests.flows.client import FINAL, ended, start
 from tests.flows.up_process import running_up
-from tests.flows.waiting import wait_for
 from tests.registry.promotable import built_project, copy_of
+from tests.waiting import wait_for
 
 PROMOTE = "promote/default"
 
@@ -94,7 +94,7 @@ def test_who_declines_or_does_not_answer_promotes_nothing_and_is_on_record(
     ended(client, start(client, {"version": "3", "approval": True}, PROMOTE))
     ask(folder, 600)
     # Prefect's server ends a pause by itself, and the run's process records it a moment later
-    wait_for(lambda: history(registry, "llm")[-1].by == "nobody", 60)
+    wait_for(lambda: history(registry, "llm")[-1].by == "nobody")
     told = [(m.action, m.version, m.by, m.reason) for m in history(registry, "llm")][-2:]
     assert told == [
         ("declined", "3", "Eve", "no"),
@@ -152,8 +152,8 @@ def champion(registry: Registry) -> str | None:
 def paused(client: SyncPrefectClient, run: FlowRun) -> None:
     """Wait until the run asks."""
     states = {StateType.PAUSED, *FINAL}
-    wait_for(lambda: client.read_flow_run(run.id).state_type in states, 120)
+    wait_for(lambda: client.read_flow_run(run.id).state_type in states)
     state = client.read_flow_run(run.id).state
     assert state is not None
     assert state.type == StateType.PAUSED, state.message
-    wait_for(lambda: bool(state.state_details.run_input_keyset), 10)
+    wait_for(lambda: bool(state.state_details.run_input_keyset))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.flows.conftest import git
-from tests.flows.waiting import wait_for
+from tests.waiting import PATIENCE_S, wait_for
 
 COUNTED = """
 import os, sys, time
@@ -46,7 +46,7 @@ def small(tmp_path: Path) -> Path:
 def test_the_exit_code_is_that_of_the_command(small: Path, code: str, expected: int) -> None:
     (small / "make.py").write_text(code)
     done = _repro(small)
-    output = done.communicate(timeout=60)[0]
+    output = done.communicate(timeout=PATIENCE_S)[0]
     assert done.returncode == expected
     assert "ERROR: failed to reproduce 'make'" in output
 
@@ -64,8 +64,8 @@ def test_two_at_once_with_the_same_content_compute_it_once(small: Path, tmp_path
     first = _repro(small, settings | {"LLM_RUN_NAME": "calm-hare"})
     wait_for(begun.exists)
     second = _repro(other, settings | {"LLM_RUN_NAME": "late-fox"})
-    said = second.communicate(timeout=60)[0]
-    assert (first.wait(timeout=60), second.returncode) == (0, 0)
+    said = second.communicate(timeout=PATIENCE_S)[0]
+    assert (first.wait(timeout=PATIENCE_S), second.returncode) == (0, 0)
     assert begun.read_text() == "once "
     assert "waits: calm-hare makes the same at this moment" in said
     assert "is cached" in said
@@ -73,7 +73,7 @@ def test_two_at_once_with_the_same_content_compute_it_once(small: Path, tmp_path
     assert not list((tmp_path / "locks").iterdir())
 
     third = _repro(other, settings, "--force")
-    assert third.wait(timeout=60) == 0
+    assert third.wait(timeout=PATIENCE_S) == 0
     assert begun.read_text() == "once once "
 
 
@@ -86,7 +86,7 @@ def test_one_that_was_killed_holds_nobody_up(small: Path, tmp_path: Path) -> Non
     wait_for(lambda: begun.exists() and begun.read_text() == "once ")
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
-    assert _repro(small, settings).wait(timeout=60) == 0
+    assert _repro(small, settings).wait(timeout=PATIENCE_S) == 0
     assert begun.read_text() == "once once "
 
 

@@ -22,10 +22,10 @@ from llm.tracking.lineage import out_md5s, read_lock
 from tests.conftest import ROOT
 from tests.flows.client import finished, params_with, processes_of, start, text_of
 from tests.flows.conftest import git
-from tests.flows.waiting import wait_for
 from tests.stages.test_pretrain import make_shards
+from tests.waiting import wait_for
 
-LIMIT_S = 10.0
+LIMIT_S = 30.0  # ten seconds, were nothing else running
 STEPS = 300
 
 
@@ -56,7 +56,7 @@ def test_what_ignores_a_cancellation_is_killed_in_time(
     folder, client = served
     parameters = {"params": params_with(folder, seed=99), "upto": "pretrain"}
     run = start(client, parameters)
-    wait_for(lambda: "this is pretrain" in text_of(client, run), 90)
+    wait_for(lambda: "this is pretrain" in text_of(client, run))
     _cancel(client, run, at_work="stage.py")
     assert finished(client, run).state_name == "Cancelled"
 
@@ -68,7 +68,7 @@ def test_a_run_cancelled_during_pretrain_goes_on_in_the_next_one_to_the_same_byt
     asked = {"upto": "pretrain"}
     run = start(client, asked)
     work = folder / ".llm" / "resume"
-    wait_for(lambda: any(work.glob("pretrain-*/*")), 120)
+    wait_for(lambda: any(work.glob("pretrain-*/*")))
     _cancel(client, run, at_work="llm.stages.pretrain")
     assert finished(client, run).state_name == "Cancelled"
 

@@ -16,7 +16,7 @@ from flows.supervisor import Service, Supervisor
 from llm.errors import ConfigError, LLMError
 from llm.listening import LISTEN_FD, bind, url_of
 from llm.tracking.process_id import ProcessId
-from tests.flows.waiting import wait_for
+from tests.waiting import PATIENCE_S, wait_for
 
 SERVER = f"""
 import http.server, os, socket
@@ -107,5 +107,5 @@ def _python(code: str) -> list[str]:
 
 
 def _get(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=30) as response:
+    with urllib.request.urlopen(url, timeout=PATIENCE_S) as response:
         return response.read().decode()

@@ -26,8 +26,8 @@ from llm.errors import ConfigError
 from llm.git import git
 from tests.flows.client import artifacts_of, ended, finished, log_of, start, text_of
 from tests.flows.up_process import Up, running_up
-from tests.flows.waiting import wait_for
 from tests.sweep.plans import plan
+from tests.waiting import wait_for
 
 STAGE = """
 import sys, time
@@ -74,9 +74,9 @@ def test_points_run_side_by_side_and_neither_one_that_fails_nor_a_killed_server_
     up, client = served
     folder = up.folder
     run = _start(client, space={"pretrain.seed": [2, 13], "sft.seed": [1, 2]})
-    wait_for(lambda: len(_running(client, run)) == 2, 120)
+    wait_for(lambda: len(_running(client, run)) == 2)
     up.kill("prefect")
-    run = ended(client, run, 240)
+    run = ended(client, run)
     assert run.state is not None
     assert run.state_name == "Completed", run.state.message
     assert "best: point 1 (pretrain.seed=2, sft.seed=1), 2" in str(run.state.message)
@@ -116,7 +116,7 @@ def test_a_sweep_of_the_same_points_takes_them_from_the_cache(
     folder = up.folder
     mark = time.time()
     asked = {"method": "seeds", "samples": 2, "seed": 2, "seed_sections": ["pretrain"]}
-    run = ended(client, _start(client, **asked, register_best=True), 240)
+    run = ended(client, _start(client, **asked, register_best=True))
     assert run.state is not None
     assert run.state_name == "Completed", run.state.message
     kept = json.loads((folder / ".llm" / "sweeps" / f"{run.name}.json").read_text())
@@ -137,13 +137,13 @@ def test_cancelling_ends_the_points_that_run_and_leaves_nothing(
     up, client = served
     folder = up.folder
     run = _start(client, space={"pretrain.seed": [99, 98, 97, 96]})
-    wait_for(lambda: len(_at_work(folder)) == 2, 120)
+    wait_for(lambda: len(_at_work(folder)) == 2)
     client.set_flow_run_state(run.id, Cancelling())
-    run = ended(client, run, 240)
+    run = ended(client, run)
     assert run.state_name == "Cancelled"
-    wait_for(lambda: not _at_work(folder), 30)
-    wait_for(lambda: len(_children(client, run)) == 2, 10)  # the others have never begun
-    wait_for(lambda: {c.state_name for c in _children(client, run).values()} == {"Cancelled"}, 60)
+    wait_for(lambda: not _at_work(folder))
+    wait_for(lambda: len(_children(client, run)) == 2)  # the others have never begun
+    wait_for(lambda: {c.state_name for c in _children(client, run).values()} == {"Cancelled"})
     kept = json.loads((folder / ".llm" / "sweeps" / f"{run.name}.json").read_text())
     states = [row["state"] for row in kept["rows"]]
     assert states == ["cancelled", "cancelled", "waiting", "waiting"]
@@ -210,7 +210,7 @@ def _check_records(folder: Path, name: str, rows: list[dict[str, Any]]) -> None:
     assert first.data.tags["sweep_point"] == "1"
     assert first.data.tags["sweep/pretrain.seed"] == "2"
     assert first.data.params["pretrain.seed"] == "2"
-    wait_for(lambda: "pretrain/seed" in mlflow.get_run(first.info.run_id).data.metrics, 30)
+    wait_for(lambda: "pretrain/seed" in mlflow.get_run(first.info.run_id).data.metrics)
     metrics = mlflow.get_run(first.info.run_id).data.metrics
     assert metrics == {"gather/seed": 0.0, "pretrain/seed": 2.0}
 

@@ -11,7 +11,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from flows.worktree import git
 from tests.flows.browser import field
 from tests.flows.client import finished, start
-from tests.flows.waiting import wait_for
+from tests.waiting import wait_for
 
 
 def test_the_form_refuses_a_bad_value_and_starts_a_run_with_a_good_one(
@@ -35,7 +35,7 @@ def test_the_form_refuses_a_bad_value_and_starts_a_run_with_a_good_one(
 
     seed.locator("input").fill("61")
     page.get_by_role("button", name="Submit").click()
-    wait_for(lambda: _run(client, name) is not None, 60)
+    wait_for(lambda: _run(client, name) is not None)
     run = _run(client, name)
     assert run is not None
     done = finished(client, run)

@@ -24,8 +24,8 @@ from llm.tokenizer.load import Tokenizer
 from llm.tracking.process_id import ProcessId
 from tests.flows.client import FINAL, ended, start, sub_flows, text_of
 from tests.flows.up_process import Up, clone, finish, running_up, start_up, start_waiting
-from tests.flows.waiting import wait_for
 from tests.serve.conftest import Versions
+from tests.waiting import PATIENCE_S, wait_for
 
 
 class Killed(NamedTuple):
@@ -48,7 +48,7 @@ def killed(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Killed:
 
 @pytest.fixture(scope="module")
 def up(killed: Killed) -> Iterator[Up]:
-    wait_for(lambda: not any(process.is_alive() for process in killed.processes), 30)
+    wait_for(lambda: not any(process.is_alive() for process in killed.processes))
     with running_up(killed.folder, {}) as up:
         yield up
 
@@ -80,8 +80,8 @@ def test_a_run_goes_on_while_a_server_is_killed_and_loses_no_record(
     run = finish(up, client, run)
     assert run.state_name == "Completed", text_of(client, run)
     assert f"{server} was ended by SIGKILL" in up.log
-    wait_for(lambda: all(task.state_type in FINAL for task in client.read_task_runs()), 30)
-    wait_for(lambda: not list((up.folder / ".llm" / "tracking").glob("flow-*")), 60)
+    wait_for(lambda: all(task.state_type in FINAL for task in client.read_task_runs()))
+    wait_for(lambda: not list((up.folder / ".llm" / "tracking").glob("flow-*")))
     mlflow = MlflowClient(up.state["mlflow"])
     (pretrain,) = _stage_runs(mlflow, str(run.id), "pretrain")
     ticks = mlflow.get_metric_history(pretrain.info.run_id, "tick")
@@ -97,7 +97,7 @@ def test_a_run_can_be_cancelled_after_prefect_was_killed(up: Up, client: SyncPre
     known = [ProcessId.of(process.pid) for process in below]
     assert any("stage.py" in process.cmdline() for process in below)
     client.set_flow_run_state(run.id, Cancelling())
-    wait_for(lambda: not any(process.is_alive() for process in known), 60)
+    wait_for(lambda: not any(process.is_alive() for process in known))
     assert ended(client, run).state_name == "Cancelled"
 
 
@@ -112,9 +112,9 @@ def test_a_run_whose_process_alone_is_killed_is_crashed_with_its_sub_flow_and_go
     known = [ProcessId.of(each.pid) for each in (engine, *engine.children(recursive=True))]
     assert any("stage.py" in psutil.Process(each.pid).cmdline() for each in known)
     os.kill(engine.pid, signal.SIGKILL)
-    wait_for(lambda: client.read_flow_run(train.id).state_name == "Crashed", 15)
+    wait_for(lambda: client.read_flow_run(train.id).state_name == "Crashed")
     assert ended(client, run).state_name == "Crashed"
-    wait_for(lambda: not any(process.is_alive() for process in known), 15)
+    wait_for(lambda: not any(process.is_alive() for process in known))
     again = finish(up, client, start(client, dict(run.parameters)))
     assert again.state_name == "Completed", text_of(client, again)
     assert {sub.state_name for sub in sub_flows(client, again)} == {"Completed"}
@@ -128,7 +128,7 @@ def test_killed_deployments_leave_no_process_and_their_run_crashed(
     assert any("stage.py" in process.cmdline() for process in below)
     known = [ProcessId.of(process.pid) for process in below]
     up.kill("deployments")
-    wait_for(lambda: not any(process.is_alive() for process in known), 30)
+    wait_for(lambda: not any(process.is_alive() for process in known))
     run = ended(client, run)
     assert run.state_name == "Crashed"
     again = ended(client, start(client, {"upto": "gather"}))
@@ -141,10 +141,10 @@ def test_a_champion_is_served_as_soon_as_there_is_one(
     versions = Versions(up.folder, tiny, tokenizer, Registry(up.state["mlflow"]))
     versions.crown(versions.add(1))
     health = f"{up.state['model_server']}/health"
-    wait_for(lambda: "model    http" in up.log, 30)
-    wait_for(lambda: _version(health) == "1", 60)
+    wait_for(lambda: "model    http" in up.log)
+    wait_for(lambda: _version(health) == "1")
     up.kill("model server")
-    assert httpx.get(health, timeout=60).json()["version"] == "1"  # waits for the next one
+    assert httpx.get(health, timeout=PATIENCE_S).json()["version"] == "1"  # waits for the next one
 
 
 def test_nothing_listens_where_other_machines_could_reach_it(up: Up) -> None:

@@ -21,8 +21,8 @@ from tests.conftest import ROOT
 from tests.flows.client import ended, text_of
 from tests.flows.storage import DATABASE_PASSWORD, Postgres, postgres, s3, why_no_postgres
 from tests.flows.up_process import Up, clone, free_ports, running_up, start_waiting
-from tests.flows.waiting import wait_for
 from tests.serve.conftest import Versions
+from tests.waiting import PATIENCE_S, wait_for
 
 USER, PASSWORD, KEY = "ann", "correct-horse-battery", "key-of-the-model-server"
 PAIR = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
@@ -92,8 +92,8 @@ def test_who_has_no_credentials_gets_401_from_all_three(
     versions = Versions(up.folder, tiny, tokenizer, registry)  # kept on S3, through MLflow
     versions.crown(versions.add(1))
     state = up.state
-    wait_for(lambda: "model    http" in up.log, 30)
-    assert httpx.get(f"{state['model_server']}/health", timeout=60).json()["version"] == "1"
+    wait_for(lambda: "model    http" in up.log)
+    assert httpx.get(f"{state['model_server']}/health", timeout=PATIENCE_S).json()["version"] == "1"
     wrong = base64.b64encode(f"{USER}:{PASSWORD}x".encode()).decode()
     basic, bearer = (f"Basic {PAIR}", f"Basic {wrong}"), (f"Bearer {KEY}", "Bearer another")
     asked = {
@@ -128,7 +128,7 @@ def test_a_run_goes_on_while_postgresql_restarts_and_is_pushed(
     database.start()
     run = ended(client, run)
     assert run.state_name == "Completed", text_of(client, run)
-    wait_for(lambda: not list((up.folder / ".llm" / "tracking").glob("flow-*")), 60)
+    wait_for(lambda: not list((up.folder / ".llm" / "tracking").glob("flow-*")))
     mlflow = MlflowClient(up.state["mlflow"])
     experiment = mlflow.get_experiment_by_name("llm")
     assert experiment is not None
@@ -161,7 +161,7 @@ def test_the_model_server_serves_weights_that_lie_on_s3(up: Up) -> None:
         f"{up.state['model_server']}/v1/chat/completions",
         headers={"Authorization": f"Bearer {KEY}"},
         json={"model": "llm", "messages": [{"role": "user", "content": "?"}], "max_tokens": 3},
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     assert answer.status_code == 200
     assert answer.json()["model"] == "llm/1"

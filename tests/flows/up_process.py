@@ -22,7 +22,7 @@ from llm.config.base import read_yaml
 from llm.tracking.process_id import ProcessId
 from tests.conftest import ROOT
 from tests.flows.client import FINAL, ended, start, text_of
-from tests.flows.waiting import wait_for
+from tests.waiting import PATIENCE_S, wait_for
 
 WAITING = itertools.count(1000)  # seeds with which pretrain ticks until `finish` lets it go on
 TICKS = """
@@ -62,7 +62,7 @@ class Up:
         """SIGKILL the service's process, and wait for the one that takes its place."""
         killed = self.service(name)
         os.kill(killed.pid, signal.SIGKILL)
-        wait_for(lambda: self.service(name) != killed, 60)
+        wait_for(lambda: self.service(name) != killed)
 
     def processes(self) -> list[psutil.Process]:
         """It and everything below it."""
@@ -81,7 +81,7 @@ def running_up(folder: Path, settings: Mapping[str, str]) -> Iterator[Up]:
         if up.process.poll() is None:
             below = up.processes()
             up.process.send_signal(signal.SIGTERM)
-        code = up.process.wait(timeout=90)
+        code = up.process.wait(timeout=PATIENCE_S)
     assert code == 0, up.log
     assert not [process for process in below if ProcessId.of(process.pid).born]
     assert not (folder / ".llm" / "up.json").exists()
@@ -97,7 +97,7 @@ def start_up(folder: Path, settings: Mapping[str, str]) -> Up:
             [sys.executable, "-m", "flows.up"], cwd=folder, env=environment, stderr=log
         )
     up = Up(folder, process, environment)
-    wait_for(lambda: process.poll() is not None or "run it" in up.log, 180)
+    wait_for(lambda: process.poll() is not None or "run it" in up.log)
     assert process.poll() is None, up.log
     return up
 
@@ -137,7 +137,7 @@ def start_waiting(up: Up, client: SyncPrefectClient) -> FlowRun:
         assert client.read_flow_run(run.id).state_type not in FINAL, text_of(client, run)
         return "tick 2" in text_of(client, run)
 
-    wait_for(ticks, 120)
+    wait_for(ticks)
     return run
 
 

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from llm.registry.versions import Registry, Version
 from llm.worktree import checkouts, remove_worktree
 from tests.conftest import ROOT
 from tests.registry.project import commit, git, register, repro, set_params
+from tests.waiting import wait_for
 
 MAY_DIFFER = {
     "reports",
@@ -117,11 +117,11 @@ def test_killed_with_its_stage_it_leaves_no_process_and_continues(
     environment = {**os.environ, "SLEEP": "sft", "PYTHONPATH": str(ROOT), "SHELL": shell}
     with subprocess.Popen(command, cwd=project, env=environment) as process:
         folder = project / ".llm" / "worktrees" / "reproduce-llm-1-scratch"
-        _wait(lambda: (folder / ".llm" / "sleeps").exists())
+        wait_for(lambda: (folder / ".llm" / "sleeps").exists())
         with pytest.raises(ConfigError, match="another process is at it already"):
             reproduction(registered, version, project, scratch=True, anyway=False).__enter__()
         process.send_signal(signal.SIGKILL)
-    _wait(lambda: not _processes_in(folder))
+    wait_for(lambda: not _processes_in(folder))
     assert runs(folder) == ["gather"]
     del environment["SLEEP"]
     done = subprocess.run(
@@ -210,10 +210,3 @@ def _processes_in(folder: Path) -> list[int]:
         except (psutil.Error, OSError):
             continue
     return found
-
-
-def _wait(condition) -> None:
-    deadline = time.monotonic() + 90
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)

@@ -5,8 +5,7 @@ import os
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -23,6 +22,7 @@ from llm.serve.queue import MAX_WAITING
 from llm.serve.server import MAX_BODY, read_access
 from tests.conftest import ROOT
 from tests.serve.conftest import Versions
+from tests.waiting import PATIENCE_S, wait_for
 
 KEY = "a-key-for-the-model"
 ASK: dict[str, Any] = {
@@ -50,15 +50,15 @@ def served(versions: Versions) -> Iterator[httpx.Client]:
     client = httpx.Client(
         base_url=f"http://127.0.0.1:{port}",
         headers={"Authorization": f"Bearer {KEY}"},
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     try:
-        _wait(lambda: process.poll() is not None or _answers(client), 60)
+        wait_for(lambda: process.poll() is not None or _answers(client))
         assert process.poll() is None, (versions.project / "server.log").read_text()
         yield client
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=PATIENCE_S)
         assert "Traceback" not in (versions.project / "server.log").read_text()
 
 
@@ -153,7 +153,7 @@ def test_a_burst_is_answered_or_told_to_come_again_and_always_the_same(
     limits = httpx.Limits(max_connections=count)
     with (
         httpx.Client(
-            base_url=served.base_url, headers=served.headers, timeout=120, limits=limits
+            base_url=served.base_url, headers=served.headers, timeout=PATIENCE_S, limits=limits
         ) as client,
         concurrent.futures.ThreadPoolExecutor(count) as pool,
     ):
@@ -190,7 +190,7 @@ def test_the_alias_is_followed_without_a_lost_request(
 
     assert not ask()
     versions.crown(second)
-    _wait(ask, 30)
+    wait_for(ask)
     texts = {
         f"llm/{number}": _expected(versions, versions.registry.find(number, "llm"))[0]
         for number in "12"
@@ -206,11 +206,11 @@ def test_a_champion_that_cannot_be_loaded_leaves_the_former_one_serving(
     weights = model_folder(versions.registry, broken) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     versions.crown(broken)
-    _wait(lambda: "problem" in served.get("/health").json(), 30)
+    wait_for(lambda: "problem" in served.get("/health").json())
     assert served.get("/health").json()["version"] == "2"
     assert served.post("/v1/chat/completions", json=ASK).json()["model"] == "llm/2"
     versions.crown(versions.registry.find("1", "llm"))
-    _wait(lambda: served.get("/health").json().get("version") == "1", 30)
+    wait_for(lambda: served.get("/health").json().get("version") == "1")
     assert "problem" not in served.get("/health").json()
 
 
@@ -240,10 +240,3 @@ def _answers(client: httpx.Client) -> bool:
         return client.get("/health").status_code == 200
     except httpx.TransportError:
         return False
-
-
-def _wait(condition: Callable[[], bool], limit_s: float) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, f"did not happen within {limit_s:g} s"
-        time.sleep(0.1)

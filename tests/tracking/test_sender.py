@@ -5,8 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -19,6 +18,7 @@ from llm.tracking.process_id import ProcessId
 from llm.tracking.runs import connect, valid_name
 from llm.tracking.sender import follow
 from llm.tracking.spool import OWNER_FILE, append_event, recording
+from tests.waiting import wait_for
 
 KINDS = {"gather.optim.kinds": '["a", "b"]'}
 STAGE = """
@@ -56,7 +56,7 @@ def test_every_run_arrives_once_and_ends_as_its_process_did(project: Path) -> No
     assert _stage("gather", curve).wait() == 0
     assert _stage("filter", "recorder.log(0, {'dropped/too short?': float('nan')})").wait() == 0
     pipeline = project / ".llm" / "tracking" / "test"
-    _wait(lambda: len(list(pipeline.glob("filter-*.sent"))) == 1)
+    wait_for(lambda: len(list(pipeline.glob("filter-*.sent"))) == 1)
     (sender,) = _senders(project)  # one for both stages
     sender.kill()
     sender.wait()
@@ -64,15 +64,15 @@ def test_every_run_arrives_once_and_ends_as_its_process_did(project: Path) -> No
     assert _stage("dedup", "raise ValueError('no such band')").wait() == 1
     killed = _stage("pretrain", "recorder.log(7, {'train/loss': 3.0}); time.sleep(600)")
     spooled = pipeline.glob
-    _wait(lambda: any("train/loss" in path.read_text() for path in spooled("pretrain-*.jsonl")))
+    wait_for(lambda: any("train/loss" in path.read_text() for path in spooled("pretrain-*.jsonl")))
     killed.kill()
     killed.wait()
     keep = "Path('t.json').write_text('{}'); recorder.keep(Path('t.json')); Path('t.json').unlink()"
     terminated = _stage("sft", f"{keep}; sys.exit(143)")
     assert terminated.wait() == 143
     os.kill(int(os.environ["LLM_PIPELINE_PID"]), signal.SIGKILL)
-    _wait(lambda: not pipeline.exists())
-    _wait(lambda: not _senders(project))
+    wait_for(lambda: not pipeline.exists())
+    wait_for(lambda: not _senders(project))
 
     client, runs = _runs(project)
     parent = runs.pop("pipeline")
@@ -111,7 +111,7 @@ def test_an_unreachable_mlflow_loses_nothing(
         process.kill()
         process.wait()
     os.kill(int(os.environ["LLM_PIPELINE_PID"]), signal.SIGKILL)
-    _wait(lambda: not ProcessId.of(int(os.environ["LLM_PIPELINE_PID"])).is_alive())
+    wait_for(lambda: not ProcessId.of(int(os.environ["LLM_PIPELINE_PID"])).is_alive())
     assert not follow(pipeline, retry_s=0.0, started_by_it=False)
 
     owner = json.loads((pipeline / OWNER_FILE).read_text())
@@ -132,7 +132,7 @@ recorder.tag({"kept": "1"})
 """
     assert _stage("gather", body).wait() == 0
     os.kill(int(os.environ["LLM_PIPELINE_PID"]), signal.SIGKILL)
-    _wait(lambda: not (project / ".llm" / "tracking" / "test").exists())
+    wait_for(lambda: not (project / ".llm" / "tracking" / "test").exists())
     _, runs = _runs(project)
     run = runs["gather"]
     assert run.info.status == "FINISHED"
@@ -145,7 +145,7 @@ recorder.tag({"kept": "1"})
 def test_a_deleted_run_does_not_stop_the_others(project: Path) -> None:
     assert _stage("gather", "recorder.log(0, {'documents': 1})").wait() == 0
     pipeline = project / ".llm" / "tracking" / "test"
-    _wait(lambda: len(list(pipeline.glob("gather-*.sent"))) == 1)
+    wait_for(lambda: len(list(pipeline.glob("gather-*.sent"))) == 1)
     for process in _senders(project):
         process.kill()
         process.wait()
@@ -155,7 +155,7 @@ def test_a_deleted_run_does_not_stop_the_others(project: Path) -> None:
     append_event(spool, "metrics", step=1, values={"documents": 2.0, "bytes": 3.0})
     assert _stage("filter", "recorder.log(0, {'documents': 1})").wait() == 0
     os.kill(int(os.environ["LLM_PIPELINE_PID"]), signal.SIGKILL)
-    _wait(lambda: not pipeline.exists())
+    wait_for(lambda: not pipeline.exists())
     client, runs = _runs(project)
     assert runs["filter"].data.metrics == {"documents": 1.0}
     assert runs["pipeline"].info.status == "FINISHED"
@@ -171,7 +171,7 @@ def test_the_run_of_a_plain_repro_has_all_params_and_every_stages_last_metrics(
     write_json(project / "metrics" / "filter.json", {"kept": 7})  # it was not run: DVC had it
     assert _stage("gather", "recorder.log(0, {'val/bpb': 2.0})").wait() == 0
     os.kill(int(os.environ["LLM_PIPELINE_PID"]), signal.SIGKILL)
-    _wait(lambda: not (project / ".llm" / "tracking" / "test").exists())
+    wait_for(lambda: not (project / ".llm" / "tracking" / "test").exists())
     _, runs = _runs(project)
     assert runs["gather"].data.metrics == {"val/bpb": 2.0}
     parent = runs["pipeline"].data
@@ -218,10 +218,3 @@ def _senders(project: Path) -> list[psutil.Process]:
         if "llm.tracking.sender" in command and str(project) in command[-1]:
             found.append(process)
     return found
-
-
-def _wait(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen within a minute"
-        time.sleep(0.1)

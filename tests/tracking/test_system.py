@@ -7,6 +7,7 @@ import pytest
 
 from llm.tracking import system
 from llm.tracking.system import gpu_sample, system_metrics, system_sample
+from tests.waiting import wait_for
 
 SMI = """#!/bin/sh
 [ "$1" = --query-gpu=index,utilization.gpu,memory.used,memory.total,power.draw ] || exit 9
@@ -51,9 +52,7 @@ def test_samples_are_taken_until_the_body_ends(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(system, "INTERVAL_S", 0.01)
     seen: list[tuple[int, dict[str, float]]] = []
     with system_metrics(lambda step, values: seen.append((step, dict(values)))):
-        deadline = time.monotonic() + 20
-        while len(seen) < 3 and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_for(lambda: len(seen) >= 3, every_s=0.01)
     count = len(seen)
     time.sleep(0.05)
     assert len(seen) == count >= 3

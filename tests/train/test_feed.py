@@ -19,6 +19,7 @@ from llm.train.distributed import Ranks
 from llm.train.feed import AHEAD, feed
 from tests.conftest import ROOT
 from tests.train.toy import Patterns, config, run
+from tests.waiting import wait_for
 
 CPU = torch.device("cpu")
 
@@ -63,9 +64,7 @@ def test_no_more_lies_ready_than_is_allowed_and_the_thread_ends_with_the_body() 
     def body() -> None:
         with feed(data, Ranks(0, 1, CPU), 0) as steps:
             next(steps)
-            deadline = time.monotonic() + 20
-            while data.made < AHEAD + 2 and time.monotonic() < deadline:
-                time.sleep(0.01)
+            wait_for(lambda: data.made >= AHEAD + 2, every_s=0.01)
             time.sleep(0.05)
             assert data.made == AHEAD + 2
             raise InterruptedError

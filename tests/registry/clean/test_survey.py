@@ -3,7 +3,6 @@
 import os
 import random
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from tests.registry.project import (
     set_params,
     start_repro,
 )
+from tests.waiting import PATIENCE_S, wait_for
 
 Made = dict[str, str]
 
@@ -199,10 +199,7 @@ def test_nothing_is_freed_beside_a_plain_dvc_repro_which_goes_on(
 ) -> None:
     running = start_repro(project, SLEEP="sft")
     try:
-        deadline = time.monotonic() + 60
-        while not (project / ".llm" / "sleeps").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_for((project / ".llm" / "sleeps").exists)
         with pytest.raises(
             ConfigError, match=r"dvc repro.* uses the DVC cache, so nothing is freed"
         ):
@@ -210,7 +207,7 @@ def test_nothing_is_freed_beside_a_plain_dvc_repro_which_goes_on(
         assert running.poll() is None
     finally:
         running.terminate()
-        running.wait(timeout=60)
+        running.wait(timeout=PATIENCE_S)
 
 
 def test_a_registry_that_does_not_answer_or_is_another_frees_nothing(

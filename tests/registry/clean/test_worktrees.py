@@ -17,6 +17,7 @@ from llm.registry.clean.worktrees import work_items, worktree_items
 from llm.worktree import checkouts, remove_worktree
 from tests.conftest import ROOT
 from tests.registry.project import commit, git, repro, set_params
+from tests.waiting import wait_for
 
 RUN_ID = "0123456789abcdef"
 KILLED = f"""
@@ -62,12 +63,10 @@ def test_what_a_failed_run_left_goes_and_its_branch_stays(project: Path) -> None
 
 def test_a_worktree_in_which_a_process_works_stays(project: Path) -> None:
     folder = failed_run(project)
-    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
     with subprocess.Popen(command, cwd=folder) as process:
         try:
-            deadline = time.monotonic() + 30
-            while f"process {process.pid}" not in reasons(project)[folder.name]:
-                assert time.monotonic() < deadline
+            wait_for(lambda: f"process {process.pid}" in reasons(project)[folder.name])
         finally:
             process.kill()
     with alive(project, RUN_ID):

@@ -15,7 +15,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from llm.config.presets import apply_values
 from llm.registry.moves import history
 from llm.registry.versions import CHAMPION, Registry
-from tests.flows.browser import choose, field
+from tests.flows.browser import choose, field, submit
 from tests.flows.client import FINAL, ended, start
 from tests.flows.up_process import running_up
 from tests.registry.promotable import built_project, copy_of
@@ -131,7 +131,7 @@ def test_a_person_approves_in_the_browser(
     choose(field(page, "Decision"), "approve")
     field(page, "Name").locator("textarea").fill("Ann")
     page.screenshot(path=tmp_path / "answers.png")
-    page.get_by_role("button", name="Submit").click()
+    submit(page, "/resume")
     assert ended(client, run).state_name == "Completed"
     assert champion(registry) == other
     assert registry.find(other, "llm").tags["champion/by"] == "Ann"

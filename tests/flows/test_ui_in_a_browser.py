@@ -9,9 +9,8 @@ from playwright.sync_api import Page, expect
 from prefect.client.orchestration import SyncPrefectClient
 
 from flows.worktree import git
-from tests.flows.browser import field
+from tests.flows.browser import field, submit
 from tests.flows.client import finished, start
-from tests.waiting import wait_for
 
 
 def test_the_form_refuses_a_bad_value_and_starts_a_run_with_a_good_one(
@@ -27,15 +26,14 @@ def test_the_form_refuses_a_bad_value_and_starts_a_run_with_a_good_one(
     expect(field(field(page, "pretrain"), "precision")).to_contain_text("fp32")
 
     seed.locator("input").fill("-1")
-    page.get_by_role("button", name="Submit").click()
+    submit(page, "/create_flow_run")
     refusal = page.get_by_text("params.pretrain.seed").filter(has_text="less than the minimum of 0")
     expect(refusal.first).to_be_visible()
     page.screenshot(path=tmp_path / "refused.png")
     assert _run(client, name) is None
 
     seed.locator("input").fill("61")
-    page.get_by_role("button", name="Submit").click()
-    wait_for(lambda: _run(client, name) is not None)
+    submit(page, "/create_flow_run")
     run = _run(client, name)
     assert run is not None
     done = finished(client, run)

@@ -11,7 +11,7 @@ export DVC_NO_ANALYTICS := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system repro test test-code test-flows test-gpu up down clean
+.PHONY: help setup system repro test test-code test-flows test-chain test-gpu up down clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -31,17 +31,18 @@ test: .venv/.dev ## run everything that CI runs: lint, types, layers, tests, the
 	@ruff check .
 	@ruff format --check .
 	@lint-imports
-	@$(MAKE) --no-print-directory --keep-going --jobs test-code test-flows
+	@$(MAKE) --no-print-directory --keep-going --jobs test-code test-flows test-chain
 
 test-code:
 	@pyright; types=$$?; \
 	pytest --numprocesses auto --dist loadfile --ignore tests/flows --ignore tests/test_chain.py && exit $$types
 
-test-flows: # beside it, for they mostly wait; servers are in processes that no other test has touched
+# Beside it, for they mostly wait; each in processes that no other test has touched. Their output is last.
+test-flows test-chain:
 	@mkdir -p .llm
-	@(code=0; for part in 'pytest tests/flows --numprocesses 2 --dist loadfile' \
-	'pytest tests/test_chain.py'; do $$part || code=1; done; exit $$code) >.llm/test-flows.log 2>&1; \
-	code=$$?; cat .llm/test-flows.log; exit $$code
+	@pytest $(TESTS) >.llm/$@.log 2>&1; code=$$?; cat .llm/$@.log; exit $$code
+test-flows: TESTS := tests/flows --numprocesses 2 --dist loadfile
+test-chain: TESTS := tests/test_chain.py
 
 test-gpu: .venv/.dev ## run the tests that need a GPU; LLM_TEST_DEVICE=cpu tries all of them but that
 	@pytest -m gpu

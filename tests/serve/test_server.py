@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+import torch
 
 from llm.config.sampling import SamplingConfig
 from llm.errors import ConfigError
@@ -71,6 +72,16 @@ def test_the_champion_answers_as_its_engine_does(served: httpx.Client, versions:
     assert answer["usage"]["completion_tokens"] == tokens
     assert answer["choices"][0]["finish_reason"] == ("length" if tokens == 12 else "stop")
     assert not versions.sprung.exists(), "something of the registry was unpickled or imported"
+
+
+@pytest.mark.gpu
+def test_where_there_is_a_gpu_the_champion_answers_from_it(
+    served: httpx.Client, versions: Versions, gpu: torch.device
+) -> None:
+    assert f" on {gpu}\n" in (versions.project / "server.log").read_text()
+    answer = served.post("/v1/chat/completions", json=ASK).json()
+    text, _ = _expected(versions, versions.registry.find("1", "llm"))
+    assert answer["choices"][0]["message"]["content"] == text
 
 
 def test_openai_s_own_client_gets_the_same_text_whole_and_in_a_stream(

@@ -18,6 +18,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from itertools import combinations
 from urllib.parse import urlsplit, urlunsplit
 
 from llm.errors import ConfigError
@@ -98,7 +99,7 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         artifacts_url=text("LLM_ARTIFACTS_URL"),
         dvc_remote=text("LLM_DVC_REMOTE"),
     )
-    errors += [*_access_errors(settings), *_storage_errors(settings)]
+    errors += [*_port_errors(settings), *_access_errors(settings), *_storage_errors(settings)]
     if errors:
         raise ConfigError("\n".join(dict.fromkeys(errors)))
     return settings
@@ -107,6 +108,20 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
 def with_database(url: str, name: str) -> str:
     """A database URL with another database's name."""
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+def _port_errors(settings: Settings) -> list[str]:
+    """Where servers listen: each on a port of its own."""
+    ports = {
+        "LLM_PREFECT_PORT": settings.prefect_port,
+        "LLM_MLFLOW_PORT": settings.mlflow_port,
+        "LLM_SERVE_PORT": settings.serve_port,
+    }
+    return [
+        f"{variable} and {other} are both {port}; each server needs a port of its own"
+        for (variable, port), (other, other_port) in combinations(ports.items(), 2)
+        if port == other_port
+    ]
 
 
 def _access_errors(settings: Settings) -> list[str]:

@@ -18,7 +18,7 @@ from llm.config.presets import apply_preset
 from llm.config.stages import STAGES
 from llm.files import fingerprint
 from tests.conftest import ROOT
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.chain
 TRAINING = {"pretrain": "base", "sft": "sft", "dpo": "dpo"}
@@ -40,12 +40,12 @@ class Project:
             "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/.llm/mlflow.db",
         }
 
-    def run(self, *command: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, timeout: float = 900) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             command, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=timeout
         )
 
-    def check(self, *command: str, timeout: float = 300) -> str:
+    def check(self, *command: str, timeout: float = 900) -> str:
         done = self.run(*command, timeout=timeout)
         assert done.returncode == 0, (
             f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
@@ -119,7 +119,7 @@ def copy_of_the_tree(folder: Path) -> Project:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     """The project after one `dvc repro` at smoke size."""
     project = copy_of_the_tree(tmp_path_factory.mktemp("chain"))
-    project.check("dvc", "repro", timeout=900)
+    project.check("dvc", "repro")
     project.check("git", "add", "-A")
     project.check("git", "commit", "-qm", "smoke run")
     yield project
@@ -258,7 +258,7 @@ def test_two_processes_by_a_param_train_the_same_model_and_survive_the_death_of_
     ]
     [killed] = [process for process in below if process.environ().get("RANK") == "1"]
     killed.send_signal(signal.SIGKILL)
-    output = running.communicate(timeout=60)[0]
+    output = running.communicate(timeout=PATIENCE_S)[0]
     assert running.returncode != 0
     assert f"error: pretrain: process 1 (pid {killed.pid}) was ended by SIGKILL" in output
     assert re.search(r"Run it again: it goes on after step \d+, its last checkpoint", output)
@@ -330,7 +330,7 @@ def test_the_command_line_generates_and_chats(project: Project) -> None:
         input="What is `x`?\n/quit\n",
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
         check=True,
     )
     assert chat.stdout.strip()

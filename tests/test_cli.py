@@ -7,6 +7,7 @@ import pytest
 from llm.config.params import load_params
 from llm.config.presets import preset_names
 from tests.conftest import ROOT
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def folder(tmp_path: Path) -> Path:
 
 def llm(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from llm.cli import run; run()", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 def test_help_is_a_map_of_the_commands(folder: Path) -> None:

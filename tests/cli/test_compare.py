@@ -12,6 +12,7 @@ import pytest
 
 from llm.files import write_csv, write_json
 from llm.tracking.runs import connect
+from tests.waiting import PATIENCE_S
 
 FIRST = {"paths": {"work": ".llm"}, "register": {"name": "llm"}, "sft": {"lr": 0.1, "seed": 1}}
 SECOND = {**FIRST, "sft": {"lr": 0.2, "seed": 1}}
@@ -122,6 +123,6 @@ def _git(folder: Path, *args: str) -> None:
 
 def _llm(folder: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from llm.cli import run; run()", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=180)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == code, done.stderr
     return done

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.ports import free_port
 from tests.waiting import wait_for
 
 
@@ -43,9 +44,7 @@ class Cluster:
 def dask_cluster(folder: Path, workers: int = 2) -> Iterator[Cluster]:
     """A scheduler and its workers, started in a folder that is no checkout."""
     folder.mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     cluster = Cluster(f"tcp://127.0.0.1:{port}", folder)
     try:
         cluster.start("dask_scheduler", "--host=127.0.0.1", f"--port={port}")

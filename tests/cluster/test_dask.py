@@ -24,7 +24,7 @@ from llm.process import Context
 from llm.stages import dedup, extract, filter, gather, tokenize
 from llm.tokenizer.load import Tokenizer
 from tests.cluster.dask_cluster import Cluster, dask_cluster
-from tests.cluster.work import die, mark_and_sleep, unlucky, where
+from tests.cluster.work import die, mark_and_wait, unlucky, where
 from tests.conftest import ROOT
 from tests.stages.corpus_inputs import function_row, put
 from tests.waiting import PATIENCE_S, wait_for
@@ -120,26 +120,27 @@ def test_an_error_on_a_worker_is_raised_here_and_names_its_shard(shared: Cluster
 def test_a_worker_killed_in_the_middle_costs_nothing_but_time(tmp_path: Path):
     shards = [tmp_path / f"{number:05d}" for number in range(6)]
     with dask_cluster(tmp_path / "cluster") as cluster:
-        results = map_shards(mark_and_sleep, shards, cluster)
+        results = map_shards(mark_and_wait, shards, cluster)
         assert next(results) == shards[0].name
         killed, children = wait_for_busy(cluster.worker_processes, shards)
         killed.kill()
-        assert list(results) == [path.name for path in shards[1:]]
         _, alive = psutil.wait_procs(children, timeout=PATIENCE_S)
         assert not alive  # what the worker had started ended with it
+        (tmp_path / "go").touch()
+        assert list(results) == [path.name for path in shards[1:]]
     assert len(pids(shards)) > len(shards)  # its shard was done again
 
 
 def test_nothing_works_on_for_a_client_that_was_killed(shared: Cluster, tmp_path: Path):
-    shards = [tmp_path / f"{number:05d}" for number in range(4)]
+    shards = [tmp_path / f"{number:05d}" for number in range(1, 5)]
     code = f"""
 from pathlib import Path
 from types import SimpleNamespace
 from llm.cluster.pool import map_shards
-from tests.cluster.work import mark_and_stay
+from tests.cluster.work import mark_and_wait
 if __name__ == "__main__":
     cluster = SimpleNamespace(workers=1, scheduler={shared.scheduler!r})
-    list(map_shards(mark_and_stay, [Path(p) for p in {[str(p) for p in shards]}], cluster))
+    list(map_shards(mark_and_wait, [Path(p) for p in {[str(p) for p in shards]}], cluster))
 """
     client = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
     working = [psutil.Process(pid) for pid in wait_for_pids(shards, 2)]

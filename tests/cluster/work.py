@@ -1,7 +1,6 @@
 """What tests map over shards: imports so little that a process for each starts at once."""
 
 import os
-import time
 from pathlib import Path
 
 from tests.waiting import PATIENCE_S, wait_for
@@ -20,22 +19,13 @@ def die(n: int) -> None:
     os.kill(os.getpid(), 9)
 
 
-def mark(path: Path) -> None:
+def mark_and_wait(path: Path) -> str:
+    """Leaves the pid of each process that works on it, until `go` lies beside it; the first is done at once."""
     with path.open("a") as marks:
         marks.write(f"{os.getpid()}\n")
-
-
-def mark_and_sleep(path: Path) -> str:
-    """Leaves the pid of each process that works on it."""
-    mark(path)
-    time.sleep(2)
+    if path.name != "00000":
+        wait_for((path.parent / "go").exists, 2 * PATIENCE_S)
     return path.name
-
-
-def mark_and_stay(path: Path) -> None:
-    """The same, for longer than a test waits for anything."""
-    mark(path)
-    time.sleep(2 * PATIENCE_S)
 
 
 def meet(folder: Path) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
 
-from tests.flows.up_process import free_port
+from tests.ports import free_port
 
 DATABASE_PASSWORD = "database-secret-4711"
 NOBODY = ("postgres", "nobody")  # PostgreSQL refuses to run as root

@@ -21,6 +21,7 @@ def test_nothing_set_is_loopback_and_files() -> None:
     ("environment", "message"),
     [
         ({"LLM_MLFLOW_PORT": "http"}, "LLM_MLFLOW_PORT='http' must be a port, 1 to 65535"),
+        ({"LLM_SERVE_PORT": "5000"}, "LLM_MLFLOW_PORT and LLM_SERVE_PORT are both 5000; each"),
         ({"LLM_HOST": "0.0.0.0"}, "lets other machines reach the servers; set LLM_USERNAME"),
         ({"LLM_HOST": "example.org"}, "lets other machines reach the servers; set LLM_USERNAME"),
         ({"LLM_USERNAME": "ann"}, "LLM_PASSWORD is not set"),

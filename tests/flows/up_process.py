@@ -4,7 +4,6 @@ import itertools
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from llm.config.base import read_yaml
 from llm.tracking.process_id import ProcessId
 from tests.conftest import ROOT
 from tests.flows.client import FINAL, ended, start, text_of
+from tests.ports import free_port
 from tests.waiting import PATIENCE_S, wait_for
 
 WAITING = itertools.count(1000)  # seeds with which pretrain ticks until `finish` lets it go on
@@ -106,12 +106,6 @@ def free_ports() -> dict[str, str]:
     """Ports that nobody listens on."""
     names = ("LLM_PREFECT_PORT", "LLM_MLFLOW_PORT", "LLM_SERVE_PORT")
     return {name: str(free_port()) for name in names}
-
-
-def free_port() -> int:
-    """A port that nobody listens on; the kernel gives out another one each time."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
 
 
 def clone(template: Path, folder: Path) -> Path:

@@ -113,12 +113,13 @@ def test_in_bf16_the_loss_is_that_of_the_rounded_logits() -> None:
 
 
 PEAK = """
-import resource, sys, torch
+import sys, torch
 from llm.model.cross_entropy import chunked_cross_entropy, remade_logps, whole_cross_entropy
+from llm.resident import own_peak_mib
 x = torch.randn(2048, 64).bfloat16().requires_grad_()
 weight = torch.zeros(131_072, 64, requires_grad=True)
 targets = torch.zeros(2048, dtype=torch.int64)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = own_peak_mib()
 if sys.argv[1] == "chunked":
     loss = chunked_cross_entropy(x, weight, targets, z_loss=0.0, softcap=0.0)["loss"]
 elif sys.argv[1] == "logps":
@@ -127,7 +128,7 @@ elif sys.argv[1] == "logps":
 else:
     loss = whole_cross_entropy(x @ weight.bfloat16().t(), targets, z_loss=0.0)["loss"]
 loss.backward()
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+print(round(own_peak_mib() - before))
 """
 
 
@@ -138,4 +139,6 @@ def test_logits_of_a_128k_vocabulary_never_exist_whole() -> None:
         command = [sys.executable, "-c", PEAK, way]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         peak_mib[way] = int(done.stdout)
-    assert max(peak_mib["chunked"], peak_mib["logps"]) < 512 < 1536 < peak_mib["whole"]
+    assert peak_mib["chunked"] < 512
+    assert peak_mib["logps"] < 768  # some rows' in fp32 three times
+    assert peak_mib["whole"] > 2560

@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from llm.registry.moves import (
     settle,
 )
 from llm.registry.versions import CHAMPION, PREVIOUS, Registry, Version
+from tests.waiting import PATIENCE_S
 
 ADA = Said("Ada", "it answers better", "8 gates passed")
 
@@ -105,11 +105,11 @@ def test_a_reason_that_no_tag_can_hold_is_refused_before_anything_moves() -> Non
         Said("Ada", "because " * 200)
 
 
-def _race(uri: str, number: str, locks: Path, start_at: float, results: Any) -> None:
+def _race(uri: str, number: str, locks: Path, start: Any, results: Any) -> None:
     """A process of its own that wants the version to be champion after version 1."""
     registry = Registry(uri)
     wanted, before = version(registry, number), version(registry, "1")
-    time.sleep(max(0, start_at - time.time()))
+    start.wait(PATIENCE_S)
     try:
         make_champion(registry, wanted, before, Said(f"process {number}", ""), locks)
         results.put((number, "won"))
@@ -122,17 +122,16 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_says_so(
 ) -> None:
     crown(registry, "1", None, tmp_path)
     results = PROCESSES.Queue()
-    start_at = time.time() + 8  # both are ready by then
-    arguments = (tmp_path / "locks", start_at, results)
+    arguments = (tmp_path / "locks", PROCESSES.Barrier(2), results)
     racers = [
         PROCESSES.Process(target=_race, args=(registry.uri, number, *arguments))
         for number in ("2", "3")
     ]
     for racer in racers:
         racer.start()
-    told = dict(results.get(timeout=60) for _ in racers)
+    told = dict(results.get(timeout=PATIENCE_S) for _ in racers)
     for racer in racers:
-        racer.join(timeout=30)
+        racer.join(timeout=PATIENCE_S)
     (winner,) = [number for number, words in told.items() if words == "won"]
     (loser,) = [number for number in told if number != winner]
     assert f"now is models:/llm/{winner} (promoted by process {winner}" in told[loser]
@@ -173,7 +172,7 @@ def test_a_move_that_is_killed_anywhere_is_undone_or_completed_by_the_next(
         )
         process = PROCESSES.Process(target=_killed, args=(copy.uri, action, locks, writes))
         process.start()
-        process.join(timeout=60)
+        process.join(timeout=PATIENCE_S)
         killed = process.exitcode == -signal.SIGKILL
         assert killed or (process.exitcode, writes) == (0, 99)
         moved = aliases(copy)[0] == "2"

@@ -19,6 +19,7 @@ from llm.registry import reference
 from llm.registry.moves import Said, history
 from llm.registry.promotion import Answer, Decision, Refused, promote
 from llm.registry.versions import CHAMPION, PREVIOUS, Registry, tracking_uri_of
+from tests.waiting import PATIENCE_S
 
 ADA = Said("Ada", "better answers")
 
@@ -186,7 +187,7 @@ def test_a_promotion_that_is_killed_continues_where_it_was(promotable: Path) -> 
     below = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    _, alive = psutil.wait_procs(below, timeout=20)
+    _, alive = psutil.wait_procs(below, timeout=PATIENCE_S)
     assert line
     assert not alive  # the measuring process ends with the command
     (folder,) = Path(".llm/promotion").iterdir()

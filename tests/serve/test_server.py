@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from llm.serve.champion import Champion
 from llm.serve.queue import MAX_WAITING
 from llm.serve.server import MAX_BODY, read_access
 from tests.conftest import ROOT
+from tests.ports import free_port
 from tests.serve.conftest import Versions
 from tests.waiting import PATIENCE_S, wait_for
 
@@ -37,8 +37,7 @@ ASK: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def served(versions: Versions) -> Iterator[httpx.Client]:
     """A client of the server, which asks for a key."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     environment = {
         **{key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"},
         "PYTHONPATH": str(ROOT),

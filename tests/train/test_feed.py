@@ -19,7 +19,7 @@ from llm.train.distributed import Ranks
 from llm.train.feed import AHEAD, feed
 from tests.conftest import ROOT
 from tests.train.toy import Patterns, config, run
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE_S, wait_for
 
 CPU = torch.device("cpu")
 
@@ -129,5 +129,5 @@ def test_sigterm_while_waiting_for_data_saves_and_ends(tmp_path: Path) -> None:
         if line.strip() == "4":
             process.send_signal(signal.SIGTERM)
             break
-    assert process.wait(timeout=60) == 143
+    assert process.wait(timeout=PATIENCE_S) == 143
     assert list(tmp_path.glob("step-*"))

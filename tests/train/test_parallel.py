@@ -84,7 +84,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for n, cases in ((4, on_4), (2, on_2))
     }
     command = [sys.executable, "-m", "tests.train.forked_ranks", str(folder), json.dumps(given)]
-    subprocess.run(command, check=True, cwd=ROOT, timeout=400)
+    subprocess.run(command, check=True, cwd=ROOT, timeout=900)
     return folder
 
 

@@ -90,13 +90,13 @@ def test_an_error_names_its_shard(workers: int, tmp_path: Path) -> None:
 
 def test_a_killed_worker_is_one_error_with_a_remedy() -> None:
     with pytest.raises(LLMError, match=r"killed near \d.*LLM_WORKERS below 2"):
-        list(map_shards(die, range(300), 2))
+        list(map_shards(die, range(3000), 2))
 
 
 def test_workers_that_cannot_start_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fails_to_arrive, "__module__", "tests.nowhere")
     with pytest.raises(Exception, match="fails_to_arrive"):
-        list(map_shards(fails_to_arrive, range(300), 2))
+        list(map_shards(fails_to_arrive, range(3000), 2))
 
 
 def test_a_closed_map_leaves_nothing_to_the_next() -> None:

@@ -288,7 +288,7 @@ def test_the_registered_candidate_answers(project: Project) -> None:
 def test_mlflow_has_a_parent_run_and_a_child_per_stage(project: Project) -> None:
     code = """
 import json, time, mlflow
-for _ in range(60):
+for _ in range(300):
     runs = mlflow.search_runs(search_all_experiments=True, output_format="list")
     stages = [r for r in runs if r.data.tags.get("stage")]
     parents = [r for r in runs if not r.data.tags.get("mlflow.parentRunId")]

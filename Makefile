@@ -37,7 +37,7 @@ test-code:
 	@pyright; types=$$?; \
 	pytest --numprocesses auto --dist loadfile --ignore tests/flows --ignore tests/test_chain.py && exit $$types
 
-# Beside it, for they mostly wait; each in processes that no other test has touched. Their output is last.
+# Beside it, each in processes that no other test has touched; what they print comes when they end.
 test-flows test-chain:
 	@mkdir -p .llm
 	@pytest $(TESTS) >.llm/$@.log 2>&1; code=$$?; cat .llm/$@.log; exit $$code

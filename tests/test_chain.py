@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -92,6 +93,12 @@ class Project:
         return fingerprint(self.folder / "models" / name)
 
 
+def cpu_s() -> float:
+    """Seconds of CPU of what the tests have started and seen end."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 def copy_of_the_tree(folder: Path) -> Project:
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard"],
@@ -171,9 +178,11 @@ def test_held_out_objects_are_not_trained_on(project: Project) -> None:
 
 
 def test_a_second_repro_does_nothing(project: Project) -> None:
+    before = cpu_s()
     output = project.check("dvc", "repro")
     assert "Running stage" not in output
     assert "up to date" in output
+    assert cpu_s() - before < 20  # a generous bound: README has the measured figure
 
 
 def test_only_the_descendants_of_a_change_rerun(project: Project) -> None:

@@ -1,14 +1,11 @@
 """Some steps of a stage, timed: here by a clock that counts FLOPs, which no busy machine puts out."""
 
-from collections.abc import Callable
-
 import pytest
-import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from llm import trial
 from llm.config.params import TRAINING
 from llm.trial import try_stage
+from tests.plan.flop_clock import flops
 from tests.plan.params import params
 
 SMALL = {"pretrain.device": "cpu", "sft.device": "cpu", "reward.device": "cpu", "dpo.device": "cpu"}
@@ -16,12 +13,7 @@ SMALL = {"pretrain.device": "cpu", "sft.device": "cpu", "reward.device": "cpu", 
 
 @pytest.fixture(autouse=True)
 def _flops_for_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    def counted(run: Callable[[], None], _device: torch.device) -> float:
-        with FlopCounterMode(display=False) as counter:
-            run()
-        return counter.get_total_flops()
-
-    monkeypatch.setattr(trial, "_seconds", counted)
+    monkeypatch.setattr(trial, "_seconds", flops)
 
 
 @pytest.mark.parametrize("stage", TRAINING)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections import namedtuple
 from pathlib import Path
 from typing import Any
@@ -125,13 +126,15 @@ def test_files_that_params_name_are_missed_before_any_stage(folder: Path) -> Non
     check_stage(given, "reward", work)
 
 
-def test_what_is_small_asks_no_machine(folder, monkeypatch) -> None:
+def test_what_is_small_asks_no_machine_and_takes_no_time(folder, monkeypatch) -> None:
     def asked() -> Machine:
         raise AssertionError("the machine was asked")
 
     monkeypatch.setattr(preflight, "this_machine", asked)
     small = params()
+    before = time.process_time()
     check(folder, small)
+    assert time.process_time() - before < 0.05
 
 
 def test_every_refusal_is_said_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

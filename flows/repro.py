@@ -32,6 +32,7 @@ from flows.disk import full_disk
 from llm.process import exclusive
 
 DVC_FAILED = 255  # as `dvc` itself exits
+SOMEBODY = "another run"
 
 
 def main() -> None:
@@ -80,11 +81,14 @@ def _its_turn(stage: Stage) -> Iterator[None]:
     lock, holder = Path(folder) / f"{key}.lock", Path(folder) / f"{key}.run"
 
     def say_whom() -> None:
-        run = holder.read_text(encoding="utf-8") if holder.exists() else "another run"
+        try:
+            run = holder.read_text(encoding="utf-8")
+        except FileNotFoundError:  # not written yet, or it ends at this moment
+            run = SOMEBODY
         print(f"waits: {run} makes the same at this moment", flush=True)  # noqa: T201
 
     with exclusive(lock, on_wait=say_whom):
-        holder.write_text(os.environ.get("LLM_RUN_NAME", "another run"), encoding="utf-8")
+        holder.write_text(os.environ.get("LLM_RUN_NAME", SOMEBODY), encoding="utf-8")
         try:
             yield
         finally:

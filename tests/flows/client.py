@@ -73,14 +73,18 @@ def artifacts_of(client: SyncPrefectClient, run: FlowRun) -> list[Artifact]:
     )
 
 
-def processes_of(run: FlowRun) -> list[ProcessId]:
-    """The run's process and all that it has started, but for MLflow's sender, which outlives it."""
-    found = []
+def processes_of(run: FlowRun) -> dict[ProcessId, list[str]]:
+    """The run's process and all that it has started, with their commands.
+
+    MLflow's sender, which outlives the run, is none of them.
+    """
+    found = {}
     for process in psutil.process_iter():
         try:
             of_run = process.environ().get("PREFECT__FLOW_RUN_ID") == str(run.id)
-            if of_run and SENDER not in process.cmdline():
-                found.append(ProcessId.of(process.pid))
+            command = process.cmdline()
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
+        if of_run and SENDER not in command:
+            found[ProcessId.of(process.pid)] = command
     return found

@@ -13,6 +13,7 @@ from flows.supervisor import Service, Supervisor
 from llm.listening import bind
 from tests.conftest import ROOT
 from tests.flows.up_process import free_ports
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -41,8 +42,8 @@ def test_a_new_password_replaces_the_former_one(
         supervisor.start(service)
         supervisor.wait([service])
         url = f"{servers.mlflow_url}/api/2.0/mlflow/experiments/get?experiment_id=0"
-        assert httpx.get(url, auth=("ann", password)).status_code == 200
-        assert httpx.get(url, auth=("ann", other)).status_code == 401
+        assert httpx.get(url, auth=("ann", password), timeout=PATIENCE_S).status_code == 200
+        assert httpx.get(url, auth=("ann", other), timeout=PATIENCE_S).status_code == 401
         supervisor.stop()
     for path in (supervisor.root / ".llm").rglob("*"):
         if path.is_file():

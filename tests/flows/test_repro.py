@@ -11,12 +11,15 @@ import pytest
 from tests.flows.conftest import git
 from tests.waiting import PATIENCE_S, wait_for
 
-COUNTED = """
-import os, sys, time
+COUNTED = f"""
+import os, time
 from pathlib import Path
 with open(os.environ["BEGUN"], "a") as file:
     file.write("once ")
-time.sleep(2)
+deadline = time.monotonic() + {PATIENCE_S}
+while not Path(os.environ["GO"]).exists():
+    assert time.monotonic() < deadline
+    time.sleep(0.05)
 Path("out").write_text("made")
 """
 
@@ -59,16 +62,17 @@ def test_two_at_once_with_the_same_content_compute_it_once(small: Path, tmp_path
     git(small, "worktree", "add", "--quiet", str(other))
     cache = ["cache", "dir", "--local", str(small / ".dvc" / "cache")]
     subprocess.run([sys.executable, "-m", "dvc", *cache], cwd=other, check=True)
-    begun = tmp_path / "begun"
-    settings = {"BEGUN": str(begun), "LLM_STAGE_LOCKS": str(tmp_path / "locks")}
+    begun, settings = tmp_path / "begun", _settings(tmp_path)
     first = _repro(small, settings | {"LLM_RUN_NAME": "calm-hare"})
     wait_for(begun.exists)
     second = _repro(other, settings | {"LLM_RUN_NAME": "late-fox"})
-    said = second.communicate(timeout=PATIENCE_S)[0]
-    assert (first.wait(timeout=PATIENCE_S), second.returncode) == (0, 0)
+    assert second.stdout is not None
+    said = iter(second.stdout)
+    assert any("waits: calm-hare makes the same at this moment" in line for line in said)
+    (tmp_path / "go").touch()
+    assert any("is cached" in line for line in said)
+    assert [each.wait(timeout=PATIENCE_S) for each in (first, second)] == [0, 0]
     assert begun.read_text() == "once "
-    assert "waits: calm-hare makes the same at this moment" in said
-    assert "is cached" in said
     assert (other / "out").read_text() == "made"
     assert not list((tmp_path / "locks").iterdir())
 
@@ -78,16 +82,24 @@ def test_two_at_once_with_the_same_content_compute_it_once(small: Path, tmp_path
 
 
 def test_one_that_was_killed_holds_nobody_up(small: Path, tmp_path: Path) -> None:
-    begun = tmp_path / "begun"
-    forever_at_first = "time.sleep(0 if open(os.environ['BEGUN']).read() == 'once once ' else 600)"
-    (small / "make.py").write_text(COUNTED.replace("time.sleep(2)", forever_at_first))
-    settings = {"BEGUN": str(begun), "LLM_STAGE_LOCKS": str(tmp_path / "locks")}
+    (small / "make.py").write_text(COUNTED)
+    begun, settings = tmp_path / "begun", _settings(tmp_path)
     first = _repro(small, settings)
     wait_for(lambda: begun.exists() and begun.read_text() == "once ")
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
+    (tmp_path / "go").touch()
     assert _repro(small, settings).wait(timeout=PATIENCE_S) == 0
     assert begun.read_text() == "once once "
+
+
+def _settings(folder: Path) -> dict[str, str]:
+    """COUNTED counts in `begun`, and ends once there is `go`."""
+    return {
+        "BEGUN": str(folder / "begun"),
+        "GO": str(folder / "go"),
+        "LLM_STAGE_LOCKS": str(folder / "locks"),
+    }
 
 
 def _repro(

@@ -13,6 +13,7 @@ from flows.artifacts import Artifacts
 from flows.command import CommandError
 from flows.progress import Progress
 from flows.stage import RETRY_DELAYS_S, Run, Workplace, retry_delays, run_stage
+from tests.waiting import PATIENCE_S, wait_for
 
 
 class SilentProgress(Progress):
@@ -67,16 +68,25 @@ def test_a_server_that_comes_back_is_enough(run: Run, monkeypatch) -> None:
     assert (run.workplace.folder / "attempts").read_text() == "xx"
 
 
-def test_an_ending_run_waits_for_no_further_attempt_and_begins_nothing(run: Run) -> None:
+def test_an_ending_run_waits_for_no_further_attempt_and_begins_nothing(
+    run: Run, monkeypatch
+) -> None:
+    monkeypatch.setattr(stage, "RETRY_DELAYS_S", (2 * PATIENCE_S,))
     _module(run, "sys.exit(75)")
-    timer = threading.Timer(2, run.workplace.ending.set)
-    timer.start()
+    attempts = run.workplace.folder / "attempts"
+
+    def end() -> None:
+        wait_for(attempts.exists)
+        run.workplace.ending.set()
+
+    thread = threading.Thread(target=end)
+    thread.start()
     with disable_run_logger(), pytest.raises(CommandError, match="exit 75"):
         run_stage.fn("gather", run)
     with disable_run_logger(), pytest.raises(CommandError, match="did not begin"):
         run_stage.fn("gather", run)
-    assert (run.workplace.folder / "attempts").read_text() == "x"
-    timer.join()
+    assert attempts.read_text() == "x"
+    thread.join()
 
 
 @pytest.fixture

@@ -36,14 +36,16 @@ from llm.config.base import read_yaml
 from llm.files import write_json, write_text
 from llm.tracking.spool import recording
 
-FAIL, SLEEP = 13, 90
+WAIT, FAIL, SLEEP = 2, 13, 90
 
 name = sys.argv[1]
 seed = read_yaml(Path("params.yaml"))["pretrain"]["seed"] if name == "pretrain" else 0
 with recording(name, Path(".llm"), {name: {"seed": seed}}, []):
     if seed == FAIL:
         raise SystemExit("no such luck")
-    time.sleep(600 if seed > SLEEP else 1)
+    time.sleep(600 if seed > SLEEP else 0)
+    while seed == WAIT and not Path(GO).exists():
+        time.sleep(0.1)
     rows = [f"{step},{3 + seed / step}" for step in range(1, 9)]
     write_text(Path("plots") / f"{name}.csv", "\\n".join(["step,train/loss", *rows]))
     write_text(Path("data") / name, f"{name} {seed}")
@@ -76,6 +78,7 @@ def test_points_run_side_by_side_and_neither_one_that_fails_nor_a_killed_server_
     run = _start(client, space={"pretrain.seed": [2, 13], "sft.seed": [1, 2]})
     wait_for(lambda: len(_running(client, run)) == 2)
     up.kill("prefect")
+    (folder / "go").touch()
     run = ended(client, run)
     assert run.state is not None
     assert run.state_name == "Completed", run.state.message
@@ -216,9 +219,10 @@ def _check_records(folder: Path, name: str, rows: list[dict[str, Any]]) -> None:
 
 
 def _write_stages(folder: Path) -> None:
-    """Stages that wait for nothing, have a curve, and say in `made` that they have run."""
+    """Stages that wait for `go` at most, have a curve, and say in `made` that they have run."""
     (folder / "made").mkdir()
-    (folder / "stage.py").write_text(STAGE.replace("MADE", repr(str(folder / "made"))))
+    places = {name: repr(str(folder / name.lower())) for name in ("MADE", "GO")}
+    (folder / "stage.py").write_text(re.sub("MADE|GO", lambda name: places[name[0]], STAGE))
     graph = (folder / "dvc.yaml").read_text()
     (folder / "dvc.yaml").write_text(re.sub(r"outs: \[data/(\w+)", r"\g<0>, plots/\1.csv", graph))
     with (folder / ".gitignore").open("a") as ignored:

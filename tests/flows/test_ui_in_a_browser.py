@@ -20,6 +20,7 @@ def test_the_form_refuses_a_bad_value_and_starts_a_run_with_a_good_one(
     site = str(client.api_url).removesuffix("/api/").removesuffix("/api")
     deployment = client.read_deployment_by_name("build-llm/default")
     page.goto(f"{site}/deployments/deployment/{deployment.id}/run")
+    expect(page.locator(".flow-run-name-input input")).not_to_have_value("")
     name = page.locator(".flow-run-name-input input").input_value()
     seed = field(field(page, "pretrain"), "seed")
     expect(seed).to_contain_text("Of new weights and of the order of batches.")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 import psutil
@@ -25,6 +25,7 @@ from llm.tracking.process_id import ProcessId
 from tests.flows.client import FINAL, ended, start, sub_flows, text_of
 from tests.flows.up_process import Up, clone, finish, running_up, start_up, start_waiting
 from tests.serve.conftest import Versions
+from tests.processes import command_of
 from tests.waiting import PATIENCE_S, wait_for
 
 
@@ -95,7 +96,7 @@ def test_a_run_can_be_cancelled_after_prefect_was_killed(up: Up, client: SyncPre
     up.kill("prefect")
     below = psutil.Process(up.service("deployments").pid).children(recursive=True)
     known = [ProcessId.of(process.pid) for process in below]
-    assert any("stage.py" in process.cmdline() for process in below)
+    assert any("stage.py" in command_of(process) for process in below)
     client.set_flow_run_state(run.id, Cancelling())
     wait_for(lambda: not any(process.is_alive() for process in known))
     assert ended(client, run).state_name == "Cancelled"
@@ -108,9 +109,10 @@ def test_a_run_whose_process_alone_is_killed_is_crashed_with_its_sub_flow_and_go
     train = sub_flows(client, run)[-1]
     assert (train.name, train.state_name) == ("train", "Running")
     deployments = psutil.Process(up.service("deployments").pid)
-    (engine,) = [each for each in deployments.children() if "prefect.engine" in each.cmdline()]
-    known = [ProcessId.of(each.pid) for each in (engine, *engine.children(recursive=True))]
-    assert any("stage.py" in psutil.Process(each.pid).cmdline() for each in known)
+    (engine,) = [each for each in deployments.children() if "prefect.engine" in command_of(each)]
+    below = [engine, *engine.children(recursive=True)]
+    known = [ProcessId.of(process.pid) for process in below]
+    assert any("stage.py" in command_of(process) for process in below)
     os.kill(engine.pid, signal.SIGKILL)
     wait_for(lambda: client.read_flow_run(train.id).state_name == "Crashed")
     assert ended(client, run).state_name == "Crashed"
@@ -125,7 +127,7 @@ def test_killed_deployments_leave_no_process_and_their_run_crashed(
 ) -> None:
     run = start_waiting(up, client)
     below = psutil.Process(up.service("deployments").pid).children(recursive=True)
-    assert any("stage.py" in process.cmdline() for process in below)
+    assert any("stage.py" in command_of(process) for process in below)
     known = [ProcessId.of(process.pid) for process in below]
     up.kill("deployments")
     wait_for(lambda: not any(process.is_alive() for process in known))
@@ -148,12 +150,7 @@ def test_a_champion_is_served_as_soon_as_there_is_one(
 
 
 def test_nothing_listens_where_other_machines_could_reach_it(up: Up) -> None:
-    sockets = [
-        socket
-        for process in up.processes()
-        for socket in process.net_connections("inet")
-        if socket.status == psutil.CONN_LISTEN
-    ]
+    sockets = [socket for process in up.processes() for socket in _listening(process)]
     assert {socket.laddr.port for socket in sockets} >= {
         httpx.URL(up.state[server]).port for server in ("prefect", "mlflow", "model_server")
     }
@@ -182,8 +179,17 @@ def _stage_runs(mlflow: MlflowClient, flow_run_id: str, stage: str) -> list[Run]
     return mlflow.search_runs(ids, chosen)
 
 
+def _listening(process: psutil.Process) -> list[Any]:
+    """The sockets on which it listens; none once it is gone."""
+    try:
+        sockets = process.net_connections("inet")
+    except psutil.NoSuchProcess:
+        return []
+    return [socket for socket in sockets if socket.status == psutil.CONN_LISTEN]
+
+
 def _version(health: str) -> str | None:
     try:
-        return httpx.get(health).json()["version"]
+        return httpx.get(health, timeout=PATIENCE_S).json()["version"]
     except httpx.TransportError:
         return None

@@ -22,6 +22,7 @@ from tests.flows.client import ended, text_of
 from tests.flows.storage import DATABASE_PASSWORD, Postgres, postgres, s3, why_no_postgres
 from tests.flows.up_process import Up, clone, free_ports, running_up, start_waiting
 from tests.serve.conftest import Versions
+from tests.processes import command_of
 from tests.waiting import PATIENCE_S, wait_for
 
 USER, PASSWORD, KEY = "ann", "correct-horse-battery", "key-of-the-model-server"
@@ -106,8 +107,12 @@ def test_who_has_no_credentials_gets_401_from_all_three(
     }
     for url, (method, right, other) in asked.items():
         for headers in ({}, {"Authorization": other}):
-            assert httpx.request(method, url, headers=headers).status_code == 401, url
-        answer = httpx.request(method, url, headers={"Authorization": right}, json={})
+            assert (
+                httpx.request(method, url, headers=headers, timeout=PATIENCE_S).status_code == 401
+            ), url
+        answer = httpx.request(
+            method, url, headers={"Authorization": right}, json={}, timeout=PATIENCE_S
+        )
         assert answer.status_code == 200, (url, answer.text)
 
 
@@ -194,7 +199,7 @@ def test_no_secret_is_on_a_command_line_or_written_anywhere(
     for dump in dumps:
         assert "CREATE TABLE" in dump
         assert not [secret for secret in SECRETS if secret in dump]
-    lines = [" ".join(process.cmdline()) for process in up.processes()]
+    lines = [" ".join(command_of(process)) for process in up.processes()]
     assert len(lines) >= 5
     assert not [line for line in lines for secret in SECRETS if secret in line]
     assert not [line for secret in SECRETS for line in up.log.splitlines() if secret in line]

@@ -24,8 +24,8 @@ from llm.tokenizer.load import Tokenizer
 from llm.tracking.process_id import ProcessId
 from tests.flows.client import FINAL, ended, start, sub_flows, text_of
 from tests.flows.up_process import Up, clone, finish, running_up, start_up, start_waiting
-from tests.serve.conftest import Versions
 from tests.processes import command_of
+from tests.serve.conftest import Versions
 from tests.waiting import PATIENCE_S, wait_for
 
 

@@ -21,8 +21,8 @@ from tests.conftest import ROOT
 from tests.flows.client import ended, text_of
 from tests.flows.storage import DATABASE_PASSWORD, Postgres, postgres, s3, why_no_postgres
 from tests.flows.up_process import Up, clone, free_ports, running_up, start_waiting
-from tests.serve.conftest import Versions
 from tests.processes import command_of
+from tests.serve.conftest import Versions
 from tests.waiting import PATIENCE_S, wait_for
 
 USER, PASSWORD, KEY = "ann", "correct-horse-battery", "key-of-the-model-server"

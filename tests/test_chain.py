@@ -18,11 +18,26 @@ import pytest
 from llm.config.presets import apply_preset
 from llm.config.stages import STAGES
 from llm.files import fingerprint
+from llm.tracking.process_id import ProcessId
 from tests.conftest import ROOT
-from tests.waiting import PATIENCE_S, wait_for
+from tests.processes import command_of, environment_of
+from tests.waiting import HANGS_S, PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.chain
 TRAINING = {"pretrain": "base", "sft": "sft", "dpo": "dpo"}
+HOLD = """
+import os, time
+from pathlib import Path
+
+rename = os.replace
+
+def replace(source, target):
+    rename(source, target)
+    while Path(target).name.startswith("step-") and not Path(".llm", "go").exists():
+        time.sleep(0.01)
+
+os.replace = replace
+"""  # a checkpoint's writer stays in its first one, and training where it wants to write the next
 FORCE = ("dvc", "repro", "--force", "--single-item", "--no-run-cache")  # nothing from a cache
 
 
@@ -41,12 +56,12 @@ class Project:
             "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/.llm/mlflow.db",
         }
 
-    def run(self, *command: str, timeout: float = 900) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, timeout: float = HANGS_S) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             command, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=timeout
         )
 
-    def check(self, *command: str, timeout: float = 900) -> str:
+    def check(self, *command: str, timeout: float = HANGS_S) -> str:
         done = self.run(*command, timeout=timeout)
         assert done.returncode == 0, (
             f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
@@ -67,21 +82,23 @@ class Project:
         return {line.split("'")[1] for line in lines if line.startswith("Running stage")}
 
     def training(self, stage: str) -> subprocess.Popen[str]:
-        """The stage on its own, in a session of its own, from its first checkpoint on."""
+        """The stage on its own, in a session of its own, at its first checkpoint until `.llm/go`."""
+        hold = self.folder / ".llm" / "hold"
+        hold.mkdir(exist_ok=True)
+        (hold / "sitecustomize.py").write_text(HOLD)
+        (self.folder / ".llm" / "go").unlink(missing_ok=True)
         running = subprocess.Popen(
             [*FORCE, stage],
             cwd=self.folder,
-            env=self.env,
+            env=self.env | {"PYTHONPATH": str(hold)},
             start_new_session=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
         work = self.folder / ".llm" / "work"
-        wait_for(
-            lambda: running.poll() is not None or any(work.glob(f"{stage}-*/step-*")), every_s=0.01
-        )
-        assert running.poll() is None, "it ended before its first checkpoint was seen"
+        wait_for(lambda: running.poll() is not None or any(work.glob(f"{stage}-*/step-*")))
+        assert running.poll() is None, "it ended before its first checkpoint"
         return running
 
     def version(self) -> int:
@@ -132,7 +149,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     yield project
     for process in psutil.process_iter(["cwd"]):  # the sender, if it is still delivering
         if process.info["cwd"] == str(project.folder):
-            process.wait(60)
+            process.wait(PATIENCE_S)
 
 
 def test_every_stage_wrote_metrics_and_timings(project: Project) -> None:
@@ -263,16 +280,18 @@ def test_two_processes_by_a_param_train_the_same_model_and_survive_the_death_of_
     below = [
         process
         for process in psutil.Process(running.pid).children(recursive=True)
-        if "llm.tracking.sender" not in process.cmdline()  # it has records to deliver
+        if "llm.tracking.sender" not in command_of(process)  # it has records to deliver
     ]
-    [killed] = [process for process in below if process.environ().get("RANK") == "1"]
+    known = [ProcessId.of(process.pid) for process in below]
+    [killed] = [process for process in below if environment_of(process).get("RANK") == "1"]
     killed.send_signal(signal.SIGKILL)
+    (project.folder / ".llm" / "go").touch()
     output = running.communicate(timeout=PATIENCE_S)[0]
     assert running.returncode != 0
     assert f"error: pretrain: process 1 (pid {killed.pid}) was ended by SIGKILL" in output
     assert re.search(r"Run it again: it goes on after step \d+, its last checkpoint", output)
     assert "Traceback" not in output
-    assert not [process for process in below if process.is_running()]
+    wait_for(lambda: not any(process.is_alive() for process in known))
     again = project.run("dvc", "repro", "--single-item", "pretrain")
     assert again.returncode == 0, again.stderr
     assert "resuming after step" in again.stdout + again.stderr

@@ -26,4 +26,4 @@ def submit(page: Page, endpoint: str) -> None:
             page.get_by_role("button", name="Submit").click()
         return answer.value.status != 503
 
-    wait_for(taken, every_s=1)
+    wait_for(taken)

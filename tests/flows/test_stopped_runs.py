@@ -88,7 +88,7 @@ def _cancel(client: SyncPrefectClient, run: FlowRun, at_work: str) -> None:
     assert any(at_work in command for command in processes.values())
     asked = time.monotonic()
     client.set_flow_run_state(run.id, Cancelling())
-    wait_for(lambda: not any(process.is_alive() for process in processes), LIMIT_S)
+    wait_for(lambda: not any(process.is_alive() for process in processes), LIMIT_S, 0.1)
     assert time.monotonic() - asked < LIMIT_S
     assert processes_of(run) == {}
 

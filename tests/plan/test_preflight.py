@@ -131,10 +131,12 @@ def test_what_is_small_asks_no_machine_and_takes_no_time(folder, monkeypatch) ->
         raise AssertionError("the machine was asked")
 
     monkeypatch.setattr(preflight, "this_machine", asked)
-    small = params()
-    before = time.process_time()
-    check(folder, small)
-    assert time.process_time() - before < 0.05
+    small, took_s = params(), []
+    for _ in range(3):  # the garbage of tests before may be collected in one
+        before = time.thread_time()
+        check(folder, small)
+        took_s.append(time.thread_time() - before)
+    assert min(took_s) < 0.05
 
 
 def test_every_refusal_is_said_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ import torch
 from tests.conftest import ROOT
 from tests.shapes import LSTM
 from tests.train.ranked import Case, Trained, kept, run
+from tests.waiting import HANGS_S
 
 QWEN = {"qk_norm": True, "tie_embeddings": False}
 GPT2 = {"n_kv_head": 4, "norm": "layernorm", "positions": "learned", "feed_forward": "gelu"} | {
@@ -84,7 +85,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for n, cases in ((4, on_4), (2, on_2))
     }
     command = [sys.executable, "-m", "tests.train.forked_ranks", str(folder), json.dumps(given)]
-    subprocess.run(command, check=True, cwd=ROOT, timeout=900)
+    subprocess.run(command, check=True, cwd=ROOT, timeout=HANGS_S)
     return folder
 
 

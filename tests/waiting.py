@@ -8,7 +8,7 @@ HANGS_S = 3600.0  # of one that works all the time
 
 
 def wait_for(
-    condition: Callable[[], bool], limit_s: float = PATIENCE_S, every_s: float = 1.0
+    condition: Callable[[], bool], limit_s: float = PATIENCE_S, every_s: float = 0.5
 ) -> None:
     """Until it holds, looked at `every_s`, at first more often; an error after `limit_s`.
 

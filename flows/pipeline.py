@@ -53,6 +53,22 @@ def build_llm(
     build(Request(preset, params, overrides, upto, only, stages_at_once, stage_timeout_s))
 
 
+PARTS = {
+    "corpus": "Raw text to token shards.",
+    "train": "Raw text to the base model.",
+    "align": "Raw text to the aligned model.",
+    "evaluate": "Raw text to scores, report and registered version.",
+}
+
+
+def __getattr__(name: str) -> Flow[Any, Any]:
+    """A part, made when it is asked for: a run imports this module for one flow, and each takes time."""
+    if name not in PARTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = part = _up_to(name, PARTS[name])
+    return part
+
+
 def _up_to(group: str, what: str) -> Flow[Any, Any]:
     """A flow that makes everything up to the end of a group of stages."""
 
@@ -70,9 +86,3 @@ def _up_to(group: str, what: str) -> Flow[Any, Any]:
     part.__doc__ = inspect.getdoc(build_llm.fn)  # for the fields' descriptions
     about = f"{what} Unchanged stages come from the cache."
     return flow(name=group, description=about)(failing_plainly(part))
-
-
-corpus = _up_to("corpus", "Raw text to token shards.")
-train = _up_to("train", "Raw text to the base model.")
-align = _up_to("align", "Raw text to the aligned model.")
-evaluate = _up_to("evaluate", "Raw text to scores, report and registered version.")

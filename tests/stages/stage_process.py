@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,29 @@ from llm.files import fingerprint
 from tests.conftest import ROOT
 
 PARAMS = (ROOT / "params.yaml").read_text()
+
+# Runs `python -m MODULE`, the last word, which is killed as soon as it has given a file a name
+# that matches the first.
+KILLED = """
+import os, runpy, signal, sys
+import pyarrow.parquet
+
+from pathlib import Path
+
+moment, *_, module = sys.argv[1:]
+
+def dying(write):
+    def write_and_die(*args, **kwargs):
+        write(*args, **kwargs)
+        if any(Path().glob(moment)):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return write_and_die
+
+os.replace = dying(os.replace)
+pyarrow.parquet.write_table = dying(pyarrow.parquet.write_table)
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
 
 
 @dataclass(frozen=True)
@@ -54,14 +76,11 @@ class StageProcess:
         assert stage.returncode == 0, errors
         return {name: fingerprint(self.folder / name) for name in ("data", "metrics")}
 
-    def kill_when(self, is_time: Callable[[], object]) -> None:
-        """SIGKILL while it works; it has made no out then."""
-        stage = self.start()
-        while not is_time() and stage.poll() is None:
-            time.sleep(0.002)
-        stage.kill()
-        stage.communicate()
-        assert stage.returncode == -signal.SIGKILL
+    def kill_at(self, moment: str) -> None:
+        """SIGKILL when there is a file whose path matches; it has made no out then."""
+        stage = self.start(sys.executable, "-c", KILLED, moment)
+        errors = stage.communicate()[1]
+        assert stage.returncode == -signal.SIGKILL, errors
         assert not self.out.exists()
 
     def fill_the_disk(self, part: str, room: int) -> None:

@@ -139,7 +139,7 @@ def test_killed_in_the_middle_it_gives_the_same_bytes_when_run_again(
     tmp_path: Path, undisturbed: dict[str, str], moment: str
 ) -> None:
     stage = prepared(tmp_path / "killed")
-    stage.kill_when(lambda: list(stage.folder.glob(moment)))
+    stage.kill_at(moment)
     assert stage.finish() == undisturbed
     assert not list((stage.folder / ".llm" / "work").glob("*"))
 

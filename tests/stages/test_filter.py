@@ -81,7 +81,7 @@ def prepared(folder: Path) -> StageProcess:
 
 def test_killed_in_the_middle_it_gives_the_same_bytes_when_run_again(tmp_path: Path) -> None:
     stage = prepared(tmp_path / "killed")
-    stage.kill_when(lambda: list(stage.folder.glob("data/.filter.partial/rejected/*")))
+    stage.kill_at("data/.filter.partial/rejected/*")
     assert stage.finish() == prepared(tmp_path / "once").finish()
 
 

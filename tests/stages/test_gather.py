@@ -2,12 +2,8 @@
 
 import io
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -17,7 +13,6 @@ from llm.config.corpus import FolderSource, GatherConfig, Limits, PythonDocsSour
 from llm.config.paths import Paths
 from llm.corpus.documents import read_documents, shard_paths
 from llm.errors import DataError
-from llm.files import fingerprint
 from llm.stages.gather import run
 from tests.conftest import ROOT
 from tests.stages.corpus_inputs import assert_same_outs, context
@@ -159,39 +154,31 @@ def test_files_that_dvc_does_not_watch_are_named(
     assert "DVC does not see when notes changes; add it to the deps" in caplog.text
 
 
+def prepared(folder: Path, source: Mapping[str, object], **changes: object) -> StageProcess:
+    """On one source."""
+    params = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+    params["gather"] |= {"sources": [source], **changes}
+    text = io.StringIO()
+    YAML().dump(params, text)
+    stage = StageProcess("gather", folder)
+    stage.prepare(lambda data: data.mkdir(), text.getvalue())
+    return stage
+
+
 def test_killed_in_the_middle_of_a_file_it_goes_on_to_the_same_bytes(
     tmp_path: Path, notes: FolderSource
 ):
-    lines = (json.dumps({"text": f"Row {n}. " + "word " * 50}) + "\n" for n in range(60_000))
+    lines = (json.dumps({"text": f"Row {n}. " + "word " * 50}) + "\n" for n in range(20_000))
     (tmp_path / "notes" / "big.jsonl").write_text("".join(lines))
-    params = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
-    params["gather"] |= {"sources": [notes.model_dump()], "shard_bytes": 500_000}
-    for name in ("once", "killed"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "dvc.yaml").write_text("stages: {gather: {deps: []}}")
-        YAML().dump(params, tmp_path / name / "params.yaml")
-
-    def start(name: str) -> subprocess.Popen[bytes]:
-        env = os.environ | {"PYTHONPATH": str(ROOT), "LLM_WORKERS": "1"}
-        command = [sys.executable, "-m", "llm.stages.gather"]
-        return subprocess.Popen(command, cwd=tmp_path / name, env=env, stderr=subprocess.DEVNULL)
-
-    assert start("once").wait(120) == 0
-    stage = start("killed")
-    states: list[Path] = []
-    while not states and stage.poll() is None:
-        found = (tmp_path / "killed" / ".llm" / "work").glob("*/*/state.json")
-        states = [state for state in found if not json.loads(state.read_text())["done"]]
-        time.sleep(0.01)
-    stage.kill()
-    assert stage.wait() == -signal.SIGKILL
-    assert not (tmp_path / "killed" / "data").exists() or not list(
-        (tmp_path / "killed" / "data").glob("gather/*")
+    once, killed = (
+        prepared(tmp_path / name, notes.model_dump(), shard_bytes=500_000)
+        for name in ("once", "killed")
     )
-    assert json.loads(states[0].read_text())["position"] > 0
-    assert start("killed").wait(120) == 0
-    for folder in ("data", "metrics"):
-        assert fingerprint(tmp_path / "killed" / folder) == fingerprint(tmp_path / "once" / folder)
+    killed.kill_at(".llm/work/*/*/00001.parquet")
+    states = [json.loads(each.read_text()) for each in killed.folder.rglob("state.json")]
+    (position,) = [state["position"] for state in states if not state["done"]]
+    assert position > 0
+    assert killed.finish() == once.finish()
 
 
 @pytest.mark.parametrize("full", ["data", ".llm"])
@@ -199,12 +186,7 @@ def test_a_full_disk_is_one_error_and_leaves_nothing_half_written(
     tmp_path: Path, notes: FolderSource, full: str
 ):
     """What is read goes to `.llm` first, then to the data's folder."""
-    params = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
-    params["gather"] |= {"sources": [notes.model_dump() | {"path": "notes"}]}
-    text = io.StringIO()
-    YAML().dump(params, text)
-    stage = StageProcess("gather", tmp_path / "full")
-    stage.prepare(lambda data: data.mkdir(), text.getvalue())
+    stage = prepared(tmp_path / "full", notes.model_dump() | {"path": "notes"})
     (tmp_path / "notes").rename(stage.folder / "notes")
     (stage.folder / "notes" / "big.txt").write_text(random.Random(0).randbytes(200_000).hex())
     stage.fill_the_disk(full, 40_960)

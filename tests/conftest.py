@@ -2,6 +2,8 @@
 
 import os
 
+from tests.waiting import PATIENCE_S
+
 os.environ |= {
     # processes that tests start in other folders run this checkout's code
     "PYTHONPATH": os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
@@ -11,6 +13,7 @@ os.environ |= {
     "DVC_NO_ANALYTICS": "true",
     "HF_HUB_OFFLINE": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "LLM_CLUSTER_TIMEOUT_S": str(PATIENCE_S),
     "OMP_NUM_THREADS": "1",  # of torch: what tests compute is small, and the cores have other tests
 }
 
@@ -27,7 +30,9 @@ from llm.tokenizer.load import Tokenizer
 from llm.tokenizer.train import train_tokenizer
 from tests.shapes import shape
 
-hypothesis.settings.register_profile("unhurried", deadline=None)  # a busy machine refutes no law
+hypothesis.settings.register_profile(  # a busy machine refutes no law
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("unhurried")
 
 ROOT = Path(__file__).parent.parent

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from distributed import Client
+
 from tests.ports import free_port
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE_S, wait_for
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,9 @@ def dask_cluster(folder: Path, workers: int = 2) -> Iterator[Cluster]:
         wait_for(lambda: _answers(port))
         for _ in range(workers):
             cluster.start_worker()
+        if workers:
+            with Client(cluster.scheduler, timeout=PATIENCE_S, set_as_default=False) as client:
+                client.wait_for_workers(workers, PATIENCE_S)
         yield cluster
     finally:
         cluster.end()

@@ -33,10 +33,12 @@ def read(path: Path) -> str:
     return path.read_text()
 
 
-def die(n: int) -> None:
-    time.sleep(0.1)  # the other process is given shards when it has started
+def die(folder: Path) -> None:
+    """Here, when another process has come to the folder; that one dies."""
     if multiprocessing.parent_process():
+        (folder / "came").touch()
         os.kill(os.getpid(), 9)
+    wait_for((folder / "came").exists)
 
 
 def threads_asked_for(n: int) -> str | None:
@@ -88,9 +90,9 @@ def test_an_error_names_its_shard(workers: int, tmp_path: Path) -> None:
     assert f"at shard {missing}" in raised.value.__notes__
 
 
-def test_a_killed_worker_is_one_error_with_a_remedy() -> None:
-    with pytest.raises(LLMError, match=r"killed near \d.*LLM_WORKERS below 2"):
-        list(map_shards(die, range(3000), 2))
+def test_a_killed_worker_is_one_error_with_a_remedy(tmp_path: Path) -> None:
+    with pytest.raises(LLMError, match=rf"killed near {tmp_path}.*LLM_WORKERS below 2"):
+        list(map_shards(die, [tmp_path] * 6, 2))
 
 
 def test_workers_that_cannot_start_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,18 +135,18 @@ def test_shards_under_way_are_bounded() -> None:
     results.close()
 
 
-def test_workers_end_with_a_killed_parent() -> None:
-    code = """
+def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
+    shards = [str(tmp_path / name) for name in ("one", "other")]
+    code = f"""
+from pathlib import Path
 from llm.cluster.pool import map_shards
-from tests.cluster.test_local import where
+from tests.cluster.work import mark_and_wait
 if __name__ == "__main__":
-    list(map_shards(where, range(999), 2))
+    list(map_shards(mark_and_wait, [Path(path) for path in {shards}], 2))
 """
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
-    asking = psutil.Process(parent.pid)
-    wait_for(lambda: len(asking.children()) >= 2)  # one is the resource tracker
-    workers = asking.children()
-    time.sleep(1)
+    wait_for(lambda: len(list(tmp_path.iterdir())) == 2)  # each is one process's
+    workers = psutil.Process(parent.pid).children()
     parent.kill()
     parent.wait()
     _, alive = psutil.wait_procs(workers, timeout=PATIENCE_S)

@@ -6,9 +6,9 @@ from pathlib import Path
 from tests.waiting import PATIENCE_S, wait_for
 
 
-def where(n: int) -> tuple[int, str]:
-    """The worker whose process this is, and the folder."""
-    return os.getppid(), os.getcwd()
+def where(folder: Path) -> tuple[int, str]:
+    """The worker whose process this is, when another one has come to the folder; where it works."""
+    return _meet(folder, os.getppid()), os.getcwd()
 
 
 def unlucky(path: Path) -> None:
@@ -30,6 +30,10 @@ def mark_and_wait(path: Path) -> str:
 
 def meet(folder: Path) -> int:
     """This process, when another one has come to the folder."""
-    (folder / str(os.getpid())).touch()
+    return _meet(folder, os.getpid())
+
+
+def _meet(folder: Path, pid: int) -> int:
+    (folder / str(pid)).touch()
     wait_for(lambda: len(list(folder.iterdir())) >= 2, every_s=0.01)
-    return os.getpid()
+    return pid

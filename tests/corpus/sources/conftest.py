@@ -6,6 +6,7 @@ import pytest
 
 from llm.config.corpus import Limits
 from tests.corpus.sources.server import Server
+from tests.waiting import PATIENCE_S
 
 LIMITS = Limits(max_documents=0, max_record_bytes=1_000_000, max_inflation=50)
 
@@ -20,6 +21,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("LLM_HTTP_BACKOFF_S", "0.01")
     monkeypatch.setenv("LLM_HTTP_REQUESTS_PER_S", "0")
     monkeypatch.setenv("LLM_HTTP_RETRIES", "3")
+    monkeypatch.setenv("LLM_HTTP_TIMEOUT_S", str(PATIENCE_S))
     running = Server()
     yield running
     running.shutdown()

@@ -1,9 +1,11 @@
 """A real server of the champion: OpenAI's answers and refusals, one at a time, whoever is champion."""
 
+import asyncio
 import concurrent.futures
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,8 +20,8 @@ from llm.inference.engine import Engine
 from llm.registry.versions import Version
 from llm.registry.weights import model_folder
 from llm.serve.champion import Champion
-from llm.serve.queue import MAX_WAITING
-from llm.serve.server import MAX_BODY, read_access
+from llm.serve.queue import MAX_WAITING, RETRY_S
+from llm.serve.server import MAX_BODY, make_app, read_access
 from tests.conftest import ROOT
 from tests.ports import free_port
 from tests.serve.conftest import Versions
@@ -32,6 +34,8 @@ ASK: dict[str, Any] = {
     "temperature": 0,
     "max_tokens": 12,
 }
+# a connection that is used again may be one that the server is just closing
+UNHURRIED: Any = {"timeout": PATIENCE_S, "limits": httpx.Limits(max_keepalive_connections=0)}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +54,7 @@ def served(versions: Versions) -> Iterator[httpx.Client]:
     client = httpx.Client(
         base_url=f"http://127.0.0.1:{port}",
         headers={"Authorization": f"Bearer {KEY}"},
-        timeout=PATIENCE_S,
+        **UNHURRIED,
     )
     try:
         wait_for(lambda: process.poll() is not None or _answers(client))
@@ -86,7 +90,12 @@ def test_where_there_is_a_gpu_the_champion_answers_from_it(
 def test_openai_s_own_client_gets_the_same_text_whole_and_in_a_stream(
     served: httpx.Client, versions: Versions
 ) -> None:
-    client = openai.OpenAI(base_url=f"{served.base_url}/v1", api_key=KEY, max_retries=0)
+    client = openai.OpenAI(
+        base_url=f"{served.base_url}/v1",
+        api_key=KEY,
+        max_retries=0,
+        default_headers={"Connection": "close"},
+    )
     assert [model.id for model in client.models.list()] == ["llm"]
     assert client.models.retrieve("llm@champion").id == "llm"
     asked: Any = {**ASK, "temperature": 1.0, "seed": 7}
@@ -145,7 +154,7 @@ def test_no_json_no_route_and_too_much_are_errors_of_the_same_form(served: httpx
 
 def test_without_the_key_only_the_health_is_told(served: httpx.Client) -> None:
     for headers in ({}, {"Authorization": "Bearer other"}, {"Authorization": f"Basic {KEY}"}):
-        with httpx.Client(base_url=served.base_url, headers=headers) as client:
+        with httpx.Client(base_url=served.base_url, headers=headers, **UNHURRIED) as client:
             for response in (
                 client.get("/v1/models"),
                 client.post("/v1/chat/completions", json=ASK),
@@ -160,23 +169,44 @@ def test_a_burst_is_answered_or_told_to_come_again_and_always_the_same(
 ) -> None:
     expected = served.post("/v1/chat/completions", json=ASK).json()["choices"]
     count = 2 * MAX_WAITING
-    limits = httpx.Limits(max_connections=count)
     with (
-        httpx.Client(
-            base_url=served.base_url, headers=served.headers, timeout=PATIENCE_S, limits=limits
-        ) as client,
+        httpx.Client(base_url=served.base_url, headers=served.headers, **UNHURRIED) as client,
         concurrent.futures.ThreadPoolExecutor(count) as pool,
     ):
         answers = list(
             pool.map(lambda _: client.post("/v1/chat/completions", json=ASK), range(count))
         )
     statuses = {answer.status_code for answer in answers}
-    assert statuses == {200, 429}
-    for answer in answers:
-        if answer.status_code == 200:
-            assert answer.json()["choices"] == expected
-        else:
-            assert answer.headers["Retry-After"]
+    assert 200 in statuses <= {200, 429}
+    assert all(a.json()["choices"] == expected for a in answers if a.status_code == 200)
+
+
+def test_who_comes_when_too_many_wait_is_told_to_come_again(
+    versions: Versions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One too many at once, while no answer is written."""
+    champion = Champion(versions.registry, "llm")
+    tokens, write = champion.served.engine.tokens, threading.Event()
+
+    def held_tokens(*args: Any) -> Any:
+        write.wait(PATIENCE_S)
+        return tokens(*args)
+
+    monkeypatch.setattr(champion.served.engine, "tokens", held_tokens)
+
+    async def ask() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(make_app(champion, ""))
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            posts = [client.post("/v1/chat/completions", json=ASK) for _ in range(MAX_WAITING + 1)]
+            answers = asyncio.as_completed(posts)
+            refused = await next(answers)
+            write.set()
+            return [refused, *[await answer for answer in answers]]
+
+    refused, *others = asyncio.run(ask())
+    assert refused.status_code == 429
+    assert refused.headers["Retry-After"] == str(RETRY_S)
+    assert [answer.status_code for answer in others] == [200] * MAX_WAITING
 
 
 def test_who_leaves_a_stream_keeps_nobody_waiting(served: httpx.Client) -> None:
@@ -212,6 +242,7 @@ def test_the_alias_is_followed_without_a_lost_request(
 def test_a_champion_that_cannot_be_loaded_leaves_the_former_one_serving(
     served: httpx.Client, versions: Versions
 ) -> None:
+    health = {"status": "ok", "model": "llm", "version": "1"}
     broken = versions.add(3)
     weights = model_folder(versions.registry, broken) / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
@@ -220,8 +251,7 @@ def test_a_champion_that_cannot_be_loaded_leaves_the_former_one_serving(
     assert served.get("/health").json()["version"] == "2"
     assert served.post("/v1/chat/completions", json=ASK).json()["model"] == "llm/2"
     versions.crown(versions.registry.find("1", "llm"))
-    wait_for(lambda: served.get("/health").json().get("version") == "1")
-    assert "problem" not in served.get("/health").json()
+    wait_for(lambda: served.get("/health").json() == health)
 
 
 def test_where_others_can_ask_there_is_a_key() -> None:

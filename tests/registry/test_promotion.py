@@ -22,6 +22,18 @@ from llm.registry.versions import CHAMPION, PREVIOUS, Registry, tracking_uri_of
 from tests.waiting import PATIENCE_S
 
 ADA = Said("Ada", "better answers")
+HALT = """
+import logging, signal
+
+emit = logging.StreamHandler.emit
+
+def emit_and_halt(handler, record):
+    emit(handler, record)
+    if str(record.msg).startswith("candidate answers"):
+        signal.pause()
+
+logging.StreamHandler.emit = emit_and_halt
+"""
 
 
 def registry_here() -> Registry:
@@ -176,12 +188,16 @@ def test_items_that_the_champion_may_have_seen_are_left_out(promotable: Path) ->
     assert "items beyond the champion's share are left out" in decision.evidence["heldout"]
 
 
-def test_a_promotion_that_is_killed_continues_where_it_was(promotable: Path) -> None:
+def test_a_promotion_that_is_killed_continues_where_it_was(
+    promotable: Path, tmp_path: Path
+) -> None:
     """With the real command: SIGKILL while it measures, then once more."""
+    (tmp_path / "sitecustomize.py").write_text(HALT)
     command = [sys.executable, "-m", "llm.cli", "promote", "--reason", "first"]
     root = Path(__file__).parents[2]
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(root), "HOME": str(promotable)}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    halting = environment | {"PYTHONPATH": f"{tmp_path}:{root}"}
+    process = subprocess.Popen(command, env=halting, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     line = next(line for line in process.stderr if "candidate answers" in line)  # after two parts
     below = psutil.Process(process.pid).children(recursive=True)

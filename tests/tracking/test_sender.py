@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -24,8 +25,10 @@ KINDS = {"gather.optim.kinds": '["a", "b"]'}
 STAGE = """
 import sys, time
 from pathlib import Path
+from llm.tracking import system
 from llm.tracking.spool import recording
 
+system.INTERVAL_S = 1e6  # no samples among the metrics
 name, body = sys.argv[1:]
 params = {name: {"lr": 0.1, "optim": {"kinds": ["a", "b"]}}}
 with recording(name, Path(".llm"), params, ["data/gather", "llm/files.py"]) as recorder:
@@ -39,7 +42,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     for name in ("MLFLOW_TRACKING_URI", "LLM_SPOOL", "DVC_EXP_NAME", "LLM_TRACKING"):
         monkeypatch.delenv(name, raising=False)
-    owner = subprocess.Popen(["sleep", "600"])
+    owner = subprocess.Popen(["sleep", "infinity"])
     monkeypatch.setenv("LLM_PIPELINE", "test")
     monkeypatch.setenv("LLM_PIPELINE_PID", str(owner.pid))
     (tmp_path / "stage.py").write_text(STAGE)
@@ -47,7 +50,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     owner.kill()
     owner.wait()
     for process in _senders(tmp_path):
-        process.kill()
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def test_every_run_arrives_once_and_ends_as_its_process_did(project: Path) -> None:

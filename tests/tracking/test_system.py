@@ -7,7 +7,7 @@ import pytest
 
 from llm.tracking import system
 from llm.tracking.system import gpu_sample, system_metrics, system_sample
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE_S, wait_for
 
 SMI = """#!/bin/sh
 [ "$1" = --query-gpu=index,utilization.gpu,memory.used,memory.total,power.draw ] || exit 9
@@ -21,6 +21,7 @@ def put(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "nvidia-smi").write_text(script)
     (folder / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setattr(system, "INTERVAL_S", PATIENCE_S)  # it may take so long
 
 
 def test_each_gpu_tells_its_load_memory_and_power(

@@ -14,6 +14,7 @@ from llm.errors import CheckpointError
 from llm.train import checkpoint
 from llm.train.storage import read_values, write_whole
 from tests.train.toy import Patterns, config, run
+from tests.waiting import PATIENCE_S
 
 
 class Killed(Exception):
@@ -182,7 +183,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(tmp_path: Path, monkeypa
     later = threading.Event()
 
     def slow(path, tensors, values) -> None:
-        assert later.wait(60)
+        assert later.wait(PATIENCE_S)
         write_whole(path, tensors, values)
 
     def watch(step: int, metrics) -> None:

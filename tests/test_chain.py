@@ -20,24 +20,12 @@ from llm.config.stages import STAGES
 from llm.files import fingerprint
 from llm.tracking.process_id import ProcessId
 from tests.conftest import ROOT
+from tests.holding import hold
 from tests.processes import command_of, environment_of
 from tests.waiting import HANGS_S, PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.chain
 TRAINING = {"pretrain": "base", "sft": "sft", "dpo": "dpo"}
-HOLD = """
-import os, time
-from pathlib import Path
-
-rename = os.replace
-
-def replace(source, target):
-    rename(source, target)
-    while Path(target).name.startswith("step-") and not Path(".llm", "go").exists():
-        time.sleep(0.01)
-
-os.replace = replace
-"""  # a checkpoint's writer stays in its first one, and training where it wants to write the next
 FORCE = ("dvc", "repro", "--force", "--single-item", "--no-run-cache")  # nothing from a cache
 
 
@@ -83,21 +71,19 @@ class Project:
 
     def training(self, stage: str) -> subprocess.Popen[str]:
         """The stage on its own, in a session of its own, at its first checkpoint until `.llm/go`."""
-        hold = self.folder / ".llm" / "hold"
-        hold.mkdir(exist_ok=True)
-        (hold / "sitecustomize.py").write_text(HOLD)
-        (self.folder / ".llm" / "go").unlink(missing_ok=True)
+        work = self.folder / ".llm"
+        (work / "go").unlink(missing_ok=True)
         running = subprocess.Popen(
             [*FORCE, stage],
             cwd=self.folder,
-            env=self.env | {"PYTHONPATH": str(hold)},
+            env=self.env | {"PYTHONPATH": hold(work / "hold", work / "go")},
             start_new_session=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        work = self.folder / ".llm" / "work"
-        wait_for(lambda: running.poll() is not None or any(work.glob(f"{stage}-*/step-*")))
+        kept = f"work/{stage}-*/step-*"
+        wait_for(lambda: running.poll() is not None or any(work.glob(kept)))
         assert running.poll() is None, "it ended before its first checkpoint"
         return running
 

@@ -116,7 +116,9 @@ def page() -> Iterator[Page]:
     if CHROMIUM is None:
         pytest.skip("no chromium on this machine (`make system` installs it)")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"], timeout=1000 * PATIENCE_S
+        )
         page = browser.new_page(viewport={"width": 1300, "height": 1600})
         page.set_default_timeout(1000 * PATIENCE_S)
         expect.set_options(timeout=1000 * PATIENCE_S)

@@ -11,6 +11,7 @@ from glob import glob
 from pathlib import Path
 
 from tests.ports import free_port
+from tests.waiting import PATIENCE_S
 
 DATABASE_PASSWORD = "database-secret-4711"
 NOBODY = ("postgres", "nobody")  # PostgreSQL refuses to run as root
@@ -32,18 +33,21 @@ class Postgres:
 
     def start(self) -> None:
         options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories="
-        self.run(
-            "pg_ctl", "start", "-w", "-D", "data", "-l", "log", "-o", f"{options} -c fsync=off"
-        )
+        self.control("start", "-l", "log", "-o", f"{options} -c fsync=off")
 
     def stop(self) -> None:
         """As on a machine that restarts: connections are cut."""
-        self.run("pg_ctl", "stop", "-w", "-D", "data", "-m", "fast")
+        self.control("stop", "-m", "fast")
 
     def dump(self, name: str) -> str:
         """All of a database as SQL."""
         command = [str(self.programs / "pg_dump"), f"{self.url}/{name}"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    def control(self, action: str, *options: str) -> None:
+        """Returns when it has started, or stopped."""
+        patience = ["-w", "-t", f"{PATIENCE_S:.0f}"]
+        self.run("pg_ctl", action, *patience, "-D", "data", *options)
 
     def run(self, program: str, *args: str) -> None:
         become = ["setpriv", f"--reuid={self.user}", "--clear-groups"] if self.user else []

@@ -44,13 +44,13 @@ class Project:
             "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/.llm/mlflow.db",
         }
 
-    def run(self, *command: str, timeout: float = HANGS_S) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            command, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=timeout
+            command, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=HANGS_S
         )
 
-    def check(self, *command: str, timeout: float = HANGS_S) -> str:
-        done = self.run(*command, timeout=timeout)
+    def check(self, *command: str) -> str:
+        done = self.run(*command)
         assert done.returncode == 0, (
             f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         )
